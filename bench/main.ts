@@ -1,0 +1,130 @@
+// The benchmarks: `npm run bench -- ingest` (the default). Loopback only; stops by itself; ends only its own children.
+
+import { mkdir, writeFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import { Command, InvalidArgumentError } from "commander";
+import { runIngest, toRatio, toSpread, type Round, type Spread } from "./ingest.ts";
+import { describeMachine, toText } from "./machine.ts";
+import type { ServerName } from "./servers.ts";
+
+const root = (relative: string): string => fileURLToPath(new URL(`../${relative}`, import.meta.url));
+
+const serverNames: readonly ServerName[] = ["gateway", "aedes"];
+
+interface IngestFlags {
+  readonly connections: number;
+  readonly window: number;
+  readonly payload: number;
+  readonly warmup: number;
+  readonly seconds: number;
+  readonly rounds: number;
+  readonly servers: readonly ServerName[];
+  readonly dataDir: string;
+}
+
+async function ingest(flags: IngestFlags): Promise<void> {
+  await mkdir(flags.dataDir, { recursive: true });
+  const machine = await describeMachine(flags.dataDir);
+  console.log(`${toText(machine)}\n`);
+  console.log(
+    `QoS 1, ${flags.connections} connections, window ${flags.window}, ${flags.payload} bytes of JSON, ` +
+      `${flags.rounds} rounds of ${flags.seconds} s\n`,
+  );
+  const rounds = await runIngest(
+    {
+      connections: flags.connections,
+      window: flags.window,
+      payloadBytes: flags.payload,
+      warmupMs: flags.warmup * 1000,
+      measureMs: flags.seconds * 1000,
+      rounds: flags.rounds,
+      servers: flags.servers,
+      dataDir: flags.dataDir,
+    },
+    (round) => console.log(toLine(round)),
+    abortOnSignal(),
+  );
+  console.log(`\n${toTable(rounds)}`);
+  const ratios = {
+    messagesPerSecond: toRatio(rounds, (round) => round.messagesPerSecond),
+    messagesPerCpuSecond: toRatio(rounds, (round) => round.messagesPerCpuSecond),
+  };
+  for (const [name, ratio] of Object.entries(ratios)) {
+    if (ratio !== undefined) console.log(`gateway / aedes, ${name}: ${spread(ratio, 2)}`);
+  }
+  const file = root("bench/results/ingest.json");
+  await mkdir(root("bench/results"), { recursive: true });
+  await writeFile(file, `${JSON.stringify({ name: "ingest", machine, flags, ratios, rounds }, undefined, 2)}\n`);
+  console.log("\nwritten to bench/results/ingest.json");
+}
+
+/** Ctrl-C ends the children, gateway last, and removes its journal. */
+function abortOnSignal(): AbortSignal {
+  const controller = new AbortController();
+  for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, () => controller.abort());
+  return controller.signal;
+}
+
+const columns: readonly (readonly [title: string, digits: number, pick: (round: Round) => number])[] = [
+  ["messages/s", 0, (round) => round.messagesPerSecond],
+  ["messages per server-CPU-s", 0, (round) => round.messagesPerCpuSecond],
+  ["server CPU cores", 2, (round) => round.serverCpuSeconds / round.seconds],
+  ["load generator CPU cores", 2, (round) => round.loadCpuSeconds / round.seconds],
+  ["PUBACK p50 ms, saturated", 1, (round) => round.pubackMs.p50],
+  ["PUBACK p99 ms, saturated", 1, (round) => round.pubackMs.p99],
+];
+
+/** A row per figure and server: min / median / max of the rounds. */
+function toTable(rounds: readonly Round[]): string {
+  const rows = [`${"".padEnd(36)}${"min".padStart(10)}${"median".padStart(10)}${"max".padStart(10)}`];
+  for (const [title, digits, pick] of columns) {
+    for (const server of serverNames) {
+      const own = rounds.filter((round) => round.server === server);
+      if (own.length === 0) continue;
+      const { min, median, max } = toSpread(own.map(pick));
+      const cells = [min, median, max].map((value) => value.toFixed(digits).padStart(10));
+      rows.push(`${server.padEnd(9)}${title.padEnd(27)}${cells.join("")}`);
+    }
+  }
+  return `${rows.join("\n")}\n`;
+}
+
+const toLine = (round: Round): string =>
+  [
+    `round ${round.round}  ${round.server.padEnd(8)}`,
+    `${round.messagesPerSecond} messages/s`.padStart(20),
+    `${round.messagesPerCpuSecond} per server-CPU-s`.padStart(26),
+    `   PUBACK p50 ${round.pubackMs.p50.toFixed(1)} p99 ${round.pubackMs.p99.toFixed(1)} ms`,
+  ].join("");
+
+const spread = ({ min, median, max }: Spread, digits: number): string =>
+  `${median.toFixed(digits)} (${min.toFixed(digits)} to ${max.toFixed(digits)})`;
+
+const integer =
+  (low: number, high: number) =>
+  (text: string): number => {
+    const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+    if (value >= low && value <= high) return value;
+    throw new InvalidArgumentError(`expected a whole number from ${low} to ${high}.`);
+  };
+
+function servers(text: string): readonly ServerName[] {
+  const names = serverNames.filter((name) => text.split(",").includes(name));
+  if (names.length === text.split(",").length) return names;
+  throw new InvalidArgumentError(`expected names out of ${serverNames.join(",")}.`);
+}
+
+const program = new Command("bench");
+program
+  .command("ingest", { isDefault: true })
+  .description("QoS 1 ingest of the gateway against bare Aedes, interleaved")
+  .option("--connections <n>", "MQTT connections", integer(1, 9999), 1000)
+  .option("--window <n>", "unacknowledged messages per connection", integer(1, 1000), 16)
+  .option("--payload <bytes>", "size of a message", integer(150, 10_000), 150)
+  .option("--warmup <s>", "seconds of load before the measured window", integer(0, 60), 2)
+  .option("--seconds <s>", "the measured window", integer(1, 600), 8)
+  .option("--rounds <n>", "measurements of each server", integer(1, 100), 3)
+  .option("--servers <names>", "which to measure", servers, serverNames)
+  .option("--data-dir <dir>", "where the gateway's journal goes; its disk is part of what is measured", root("data"))
+  .action(ingest);
+await program.parseAsync();

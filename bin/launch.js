@@ -1,0 +1,31 @@
+// Runs a TypeScript entry on Node >= 24.15. A shell's older Node finds the project's own (the devDependency `node`) and
+// hands over to it: same arguments, streams, signals and exit code; without one it says what to install.
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import module from "node:module";
+import { fileURLToPath } from "node:url";
+
+const MINIMUM = [24, 15];
+
+export function launch(entry) {
+  const [major, minor] = process.versions.node.split(".").map(Number);
+  const recent = major > MINIMUM[0] || (major === MINIMUM[0] && minor >= MINIMUM[1]);
+  const path = fileURLToPath(new URL(entry, import.meta.url));
+  if (recent) {
+    module.enableCompileCache?.();
+    void import(path);
+    return;
+  }
+  const own = fileURLToPath(new URL("../node_modules/node/bin/node", import.meta.url));
+  if (!existsSync(own)) {
+    console.error(
+      `Sluice needs Node ${MINIMUM.join(".")} or newer; this is ${process.version}. Install it, or run \`npm ci\` in ${fileURLToPath(new URL("..", import.meta.url))}.`,
+    );
+    process.exit(1);
+  }
+  const child = spawn(own, [path, ...process.argv.slice(2)], { stdio: "inherit" });
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
+  child.on("exit", (code, signal) => {
+    process.exitCode = code ?? (signal === "SIGINT" ? 130 : 143);
+  });
+}

@@ -1,0 +1,219 @@
+// One simulated device: a real MQTT.js client with an identity, a sensor and a rhythm of its own.
+
+import { connect as connectSocket } from "node:net";
+import { MqttClient } from "mqtt";
+import { spoil, type FaultKind } from "./faults.ts";
+import type { SimOptions } from "./options.ts";
+import type { Sensor } from "./profiles.ts";
+import type { Random } from "./random.ts";
+import type { Schedule } from "./schedule.ts";
+import { hex, type Tally } from "./tally.ts";
+
+export interface DeviceParts {
+  /** MQTT client identifier, and what `{device}` stands for. */
+  readonly id: string;
+  readonly options: SimOptions;
+  readonly sensor: Sensor;
+  /** Asked for each message whether to spoil it. */
+  readonly faults: () => FaultKind | undefined;
+  /** For the rhythm: jitter, first message, reconnect delays. */
+  readonly random: Random;
+  readonly schedule: Schedule;
+  readonly tally: Tally;
+  readonly events: DeviceEvents;
+}
+
+export interface DeviceEvents {
+  /** A CONNACK accepted the device; again after each reconnect. */
+  connected(): void;
+  /** The broker refused the credentials; the device does not try again. */
+  credentialsRefused(message: string): void;
+  /** The device will send no further message of its own accord. Called once. */
+  done(): void;
+  /** A message left the flight. */
+  settled(): void;
+}
+
+/** Behind by more than this, readings are skipped instead of sent in a burst. */
+const CATCH_UP_MS = 1000;
+/** How long a DISCONNECT may take before the socket is destroyed. */
+const GOODBYE_MS = 1000;
+
+/** CONNACK codes that trying again does not change: 3.1.1 [MQTT-3.2.2.3], MQTT 5 §3.2.2.2. */
+const refusals: ReadonlySet<number> = new Set([4, 5, 0x86, 0x87]);
+
+/**
+ * `seq` counts the device's well-formed readings from 1: one that is skipped or spoilt takes no number, so in the stored
+ * data of a device a gap is a lost message. A spoilt message carries the number that the next good one will have.
+ */
+export class Device {
+  readonly #parts: DeviceParts;
+  readonly #topic: string;
+  readonly #intervalMs: number;
+  #client: MqttClient | undefined;
+  #history: "untried" | "failing" | "connected" = "untried";
+  #online = false;
+  #stopped = false;
+  #done = false;
+  #seq = 0;
+  #sent = 0;
+  #inFlight = 0;
+  #maxInFlight: number;
+
+  constructor(parts: DeviceParts) {
+    this.#parts = parts;
+    this.#topic = parts.options.topic.replaceAll("{device}", parts.id);
+    this.#intervalMs = 1000 / parts.options.ratePerDevice;
+    this.#maxInFlight = parts.options.maxInFlight;
+  }
+
+  /** Opens the connection and keeps it open; messages start with the first CONNACK. */
+  connect(): void {
+    if (this.#stopped) return;
+    const { host, port, qos: _qos, ...options } = this.#parts.options;
+    const client = new MqttClient(() => connectSocket({ host, port, noDelay: true }), {
+      clientId: this.#parts.id,
+      protocolId: "MQTT",
+      protocolVersion: options.protocolVersion,
+      clean: options.clean,
+      keepalive: options.keepaliveSeconds,
+      connectTimeout: options.connectTimeoutMs,
+      reconnectPeriod: this.#reconnectMs(),
+      reconnectOnConnackError: true,
+      ...named("username", options.username, this.#parts.id),
+      ...named("password", options.password, this.#parts.id),
+    });
+    client.on("connect", ({ properties }) => this.#onConnect(properties?.receiveMaximum));
+    client.on("close", () => this.#onClose());
+    client.on("error", (error) => this.#onError(error));
+    client.on("disconnect", ({ reasonCode = 0 }) => {
+      this.#parts.tally.error(`disconnect ${hex(reasonCode)}`, "the broker sent DISCONNECT");
+    });
+    this.#client = client;
+  }
+
+  /** Sends nothing more; acknowledgements still count. */
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  /** Sends DISCONNECT and closes the connection; without one there is nothing to wait for. Never fails. */
+  async close(): Promise<void> {
+    this.stop();
+    const client = this.#client;
+    if (client === undefined) return;
+    const timer = setTimeout(() => client.stream.destroy(), GOODBYE_MS);
+    await new Promise<void>((resolve) => {
+      // Forced while messages are in flight: MQTT.js would wait for their acknowledgements for ever.
+      client.end(!this.#online || this.#inFlight > 0, () => resolve());
+    });
+    clearTimeout(timer);
+  }
+
+  #onConnect(receiveMaximum: number | undefined): void {
+    const { schedule, random, tally, events, options } = this.#parts;
+    const first = this.#history !== "connected";
+    tally.connected(this.#history);
+    this.#history = "connected";
+    this.#online = true;
+    // MQTT.js does not heed the broker's Receive Maximum [MQTT-3.3.4-7].
+    this.#maxInFlight = Math.min(options.maxInFlight, receiveMaximum ?? options.maxInFlight);
+    events.connected();
+    if (first) schedule.at(schedule.now() + random() * this.#intervalMs, (dueMs) => this.#tick(dueMs));
+  }
+
+  #onClose(): void {
+    const { tally } = this.#parts;
+    if (this.#history === "untried") {
+      this.#history = "failing";
+      tally.failing();
+    }
+    if (this.#online) {
+      this.#online = false;
+      tally.disconnected();
+      if (!this.#stopped) tally.error("connection lost", `${this.#parts.id} lost its connection`);
+    }
+    // MQTT.js has just armed its timer with the old period: this one is for the next time.
+    if (this.#client !== undefined) this.#client.options.reconnectPeriod = this.#reconnectMs();
+  }
+
+  #onError(error: Error & { readonly code?: unknown }): void {
+    const { tally, events, id } = this.#parts;
+    const { code } = error;
+    const kind = typeof code === "number" ? `connack ${hex(code)}` : typeof code === "string" ? code : error.message;
+    tally.error(kind, messageOf(error));
+    if (typeof code !== "number" || !refusals.has(code)) return;
+    this.#client?.end(true);
+    events.credentialsRefused(`${id}: ${error.message} (${hex(code)})`);
+    this.#finish();
+  }
+
+  #tick(dueMs: number): number | undefined {
+    if (this.#stopped) return undefined;
+    const { options, tally, schedule, random } = this.#parts;
+    if (this.#online && this.#inFlight < this.#maxInFlight) this.#publish();
+    else tally.skipped(1);
+    if (options.count !== undefined && this.#sent >= options.count) {
+      this.#finish();
+      return undefined;
+    }
+    const nextMs = dueMs + this.#intervalMs * (1 + options.jitter * (2 * random() - 1));
+    const behindMs = schedule.now() - nextMs;
+    if (behindMs <= CATCH_UP_MS) return nextMs;
+    const missed = Math.ceil(behindMs / this.#intervalMs);
+    tally.skipped(missed);
+    return nextMs + missed * this.#intervalMs;
+  }
+
+  #publish(): void {
+    const { options, tally, events, sensor, faults } = this.#parts;
+    const ts = Date.now();
+    const fault = faults();
+    const telemetry = { ts, seq: this.#seq + 1, metrics: sensor(ts) };
+    const payload = fault === undefined ? JSON.stringify(telemetry) : spoil(fault, telemetry);
+    if (fault === undefined) this.#seq += 1;
+    this.#sent += 1;
+    this.#inFlight += 1;
+    tally.sent(fault);
+    const sentMs = performance.now();
+    this.#client?.publish(this.#topic, payload, { qos: options.qos }, (error) => {
+      this.#inFlight -= 1;
+      const afterMs = performance.now() - sentMs;
+      if (error === undefined || error === null) {
+        if (options.qos === 0) tally.written();
+        else tally.acknowledged(afterMs);
+      } else if ("code" in error && typeof error.code === "number") {
+        tally.refused(error.code, fault, afterMs);
+      } else {
+        tally.abandoned();
+        tally.error("publish", error.message);
+      }
+      events.settled();
+    });
+  }
+
+  #finish(): void {
+    if (this.#done) return;
+    this.#done = true;
+    this.stop();
+    this.#parts.events.done();
+  }
+
+  /** Half to one and a half of the period, so that a fleet does not come back as one. */
+  #reconnectMs(): number {
+    return Math.round(this.#parts.options.reconnectMs * (0.5 + this.#parts.random()));
+  }
+}
+
+const named = <Name extends string>(
+  name: Name,
+  template: string | undefined,
+  id: string,
+): Partial<Record<Name, string>> =>
+  template === undefined ? {} : ({ [name]: template.replaceAll("{device}", id) } as Record<Name, string>);
+
+/** A refusal of all of a host's addresses is an AggregateError without a message of its own. */
+function messageOf(error: Error): string {
+  if (error instanceof AggregateError) return error.errors.map(String).join("; ");
+  return error.message;
+}

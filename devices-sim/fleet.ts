@@ -1,0 +1,141 @@
+// The devices of one run, spread over worker threads: starts them, adds up what they report, ends them.
+
+import { createHistogram, performance, type RecordableHistogram } from "node:perf_hooks";
+import { Worker } from "node:worker_threads";
+import type { SimOptions } from "./options.ts";
+import { toSummary, type Progress, type Summary } from "./report.ts";
+import { addCounters, type Counters } from "./tally.ts";
+import type { Report, WorkerCommand, WorkerData, WorkerMessage } from "./worker.ts";
+
+/** How a run ended. Except for "finished", no device was or stayed connected and there is nothing to sum up. */
+export type Ending =
+  | { readonly kind: "finished"; readonly summary: Summary }
+  /** No device could connect within `giveUpMs`; `detail` has the errors. */
+  | { readonly kind: "unreachable"; readonly detail: string }
+  /** The broker refused a device's credentials before any device was connected. */
+  | { readonly kind: "credentials-refused"; readonly detail: string }
+  /** A worker thread died: a defect of the simulator. */
+  | { readonly kind: "crashed"; readonly detail: string };
+
+export interface Fleet extends AsyncDisposable {
+  /** Never rejects. All threads are gone when it resolves. */
+  readonly ended: Promise<Ending>;
+  /** Stops publishing, waits up to `drainMs` for acknowledgements, disconnects. Again: does nothing. */
+  stop(): void;
+  /** The state of the run, at most a second old. */
+  progress(): Progress;
+}
+
+interface Thread {
+  readonly worker: Worker;
+  /** The last two reports; a rate is what lies between them. */
+  readonly reports: Report[];
+  finished: boolean;
+}
+
+/** Starts the devices at once. Disposing stops the threads without asking: call `stop()` for an orderly end. */
+export function openFleet(options: SimOptions): Fleet {
+  const startMs = performance.now();
+  const { promise: ended, resolve } = Promise.withResolvers<Ending>();
+  const latency = createHistogram();
+  const threads = Array.from({ length: options.threads }, (_, thread) => openThread({ options, thread }));
+  const timers: NodeJS.Timeout[] = [];
+  let anyConnected = false;
+  let stoppedMs: number | undefined;
+  let over = false;
+
+  const stop = (): void => {
+    if (stoppedMs !== undefined) return;
+    stoppedMs = performance.now();
+    for (const { worker } of threads) worker.postMessage({ kind: "stop" } satisfies WorkerCommand);
+  };
+  const end = async (ending: Ending): Promise<void> => {
+    if (over) return;
+    over = true;
+    for (const timer of timers) clearTimeout(timer);
+    await Promise.all(threads.map(({ worker }) => worker.terminate()));
+    resolve(ending);
+  };
+  const lastReports = (): Report[] => threads.flatMap(({ reports }) => reports.at(-1) ?? []);
+  const finish = (): void => {
+    const reports = lastReports();
+    const summary = toSummary({
+      options,
+      counters: addCounters(reports.map(({ counters }) => counters)),
+      latency,
+      durationMs: (stoppedMs ?? performance.now()) - startMs,
+      workerCpuSeconds: reports.reduce((total, { cpuSeconds }) => total + cpuSeconds, 0),
+      peakRssBytes: process.resourceUsage().maxRSS * 1024,
+    });
+    void end({ kind: "finished", summary });
+  };
+  const giveUp = (): void => {
+    if (anyConnected || stoppedMs !== undefined) return;
+    const { errors } = addCounters(lastReports().map(({ counters }) => counters));
+    const detail = Object.values(errors).map(({ last }) => last);
+    void end({ kind: "unreachable", detail: detail.join("; ") || "no answer" });
+  };
+
+  const onMessage = (thread: Thread, message: WorkerMessage): void => {
+    switch (message.kind) {
+      case "connected":
+        anyConnected = true;
+        break;
+      case "credentials-refused":
+        if (!anyConnected) void end({ kind: "credentials-refused", detail: message.detail });
+        break;
+      case "report":
+      case "finished":
+        latency.add(message.report.latency);
+        thread.reports.push(message.report);
+        if (thread.reports.length > 2) thread.reports.shift();
+        thread.finished = message.kind === "finished";
+        if (threads.every(({ finished }) => finished)) finish();
+    }
+  };
+  for (const thread of threads) {
+    thread.worker.on("message", (message: WorkerMessage) => onMessage(thread, message));
+    thread.worker.on("error", (error) => void end({ kind: "crashed", detail: String(error) }));
+    thread.worker.on("exit", () => {
+      if (!thread.finished) void end({ kind: "crashed", detail: "a worker thread ended early" });
+    });
+  }
+  timers.push(setTimeout(giveUp, options.giveUpMs));
+  if (options.durationMs !== undefined) timers.push(setTimeout(stop, options.durationMs));
+
+  return {
+    ended,
+    stop,
+    progress: () => toProgress({ threads, devices: options.devices, elapsedMs: performance.now() - startMs }),
+    [Symbol.asyncDispose]: () => end({ kind: "crashed", detail: "disposed" }),
+  };
+}
+
+function openThread(workerData: WorkerData): Thread {
+  return { worker: new Worker(new URL("worker.ts", import.meta.url), { workerData }), reports: [], finished: false };
+}
+
+function toProgress(state: {
+  readonly threads: readonly Thread[];
+  readonly devices: number;
+  readonly elapsedMs: number;
+}): Progress {
+  const latency: RecordableHistogram = createHistogram();
+  let sentPerSecond = 0;
+  let acknowledgedPerSecond = 0;
+  const all: Counters[] = [];
+  for (const { reports, finished } of state.threads) {
+    const last = reports.at(-1);
+    const before = reports.at(-2);
+    if (last === undefined) continue;
+    all.push(last.counters);
+    if (finished) continue;
+    // A thread's clock starts with the thread, so before the first report there was nothing at 0.
+    const seconds = (last.atMs - (before?.atMs ?? 0)) / 1000;
+    sentPerSecond += (last.counters.sent - (before?.counters.sent ?? 0)) / seconds;
+    acknowledgedPerSecond += (last.counters.acknowledged - (before?.counters.acknowledged ?? 0)) / seconds;
+    latency.add(last.latency);
+  }
+  const counters = addCounters(all);
+  return { ...state, counters, sentPerSecond, acknowledgedPerSecond, latency };
+}

@@ -1,0 +1,275 @@
+// The command line: every option with its unit, default and bound. Bad input is a value that names the option.
+
+import { availableParallelism } from "node:os";
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { profileNames, type ProfileName } from "./profiles.ts";
+
+/** What a fleet does. Plain data: it crosses to the worker threads. */
+export interface SimOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly devices: number;
+  /** Messages per second of one device. */
+  readonly ratePerDevice: number;
+  /** Each interval varies by up to this share of itself. */
+  readonly jitter: number;
+  /** The first connection is opened at 0, the last just before this. */
+  readonly rampMs: number;
+  /** From the start of the ramp to the last message; undefined: until `count`. */
+  readonly durationMs: number | undefined;
+  /** Messages per device; undefined: until `durationMs`. */
+  readonly count: number | undefined;
+  readonly qos: 0 | 1 | 2;
+  /** 4 is MQTT 3.1.1. */
+  readonly protocolVersion: 4 | 5;
+  readonly clean: boolean;
+  /** Share of the messages that is spoilt on purpose, 0 to 1. */
+  readonly invalidShare: number;
+  readonly profile: ProfileName;
+  /** `{device}` stands for the device's id; in `username` and `password` too. */
+  readonly topic: string;
+  readonly idPrefix: string;
+  readonly username: string | undefined;
+  readonly password: string | undefined;
+  readonly threads: number;
+  readonly seed: number;
+  /** Messages of one device that may wait for an acknowledgement; readings beyond it are skipped. */
+  readonly maxInFlight: number;
+  readonly keepaliveSeconds: number;
+  readonly connectTimeoutMs: number;
+  /** Mean delay before a device connects again. */
+  readonly reconnectMs: number;
+  /** When no device has been connected by then, the broker counts as unreachable. */
+  readonly giveUpMs: number;
+  /** How long to wait at the end for outstanding acknowledgements. */
+  readonly drainMs: number;
+}
+
+/** How the command reports. */
+export interface OutputOptions {
+  /** Where the summary goes as JSON: a file's path, or true for standard output. */
+  readonly json: string | true | undefined;
+  readonly quiet: boolean;
+}
+
+export type Parsed =
+  | { readonly kind: "run"; readonly sim: SimOptions; readonly output: OutputOptions }
+  /** The command line asked for help, or is wrong: nothing to run. Exit code 2 means wrong. */
+  | { readonly kind: "told"; readonly exitCode: 0 | 2; readonly text: string };
+
+/** The arguments after the program's name. */
+export function parseOptions(args: readonly string[]): Parsed {
+  let text = "";
+  const write = (part: string): void => {
+    text += part;
+  };
+  const command = createCommand().exitOverride().configureOutput({ writeOut: write, writeErr: write });
+  try {
+    command.parse(args, { from: "user" });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    return { kind: "told", exitCode: error.exitCode === 0 ? 0 : 2, text };
+  }
+  return toParsed(command.opts());
+}
+
+/** What commander makes of the definitions below. */
+interface Raw {
+  readonly url: URL;
+  readonly iOwnThisBroker?: true;
+  readonly devices: number;
+  readonly rate: number;
+  readonly totalRate?: number;
+  readonly jitter: number;
+  readonly ramp: number;
+  readonly duration?: number;
+  readonly count?: number;
+  readonly qos: "0" | "1" | "2";
+  readonly protocol: "3.1.1" | "5";
+  readonly clean: boolean;
+  readonly invalid: number;
+  readonly profile: ProfileName;
+  readonly topic: string;
+  readonly idPrefix: string;
+  readonly username?: string;
+  readonly password?: string;
+  readonly threads: number;
+  readonly seed?: number;
+  readonly inFlight: number;
+  readonly keepalive: number;
+  readonly connectTimeout: number;
+  readonly reconnect: number;
+  readonly giveUp: number;
+  readonly json?: string | true;
+  readonly quiet?: true;
+}
+
+function createCommand(): Command {
+  return new Command("sluice-sim")
+    .description("Simulates IoT devices: real MQTT clients with sensors, over worker threads.")
+    .addOption(
+      option("--url <url>", "broker to connect to")
+        .argParser(url)
+        .default(new URL("mqtt://127.0.0.1:1883"), "mqtt://127.0.0.1:1883"),
+    )
+    .option("--i-own-this-broker", "allow a broker that is not on this machine")
+    .addOption(option("--devices <n>", "number of devices").argParser(integer(1, 1_000_000)).default(100))
+    .addOption(option("--rate <n>", "messages per second of each device").argParser(number(0.0001, 1000)).default(1))
+    .addOption(
+      option("--total-rate <n>", "messages per second of all devices together")
+        .argParser(number(0.0001, 10_000_000))
+        .conflicts("rate"),
+    )
+    .addOption(option("--jitter <share>", "how much an interval varies, 0 to 1").argParser(number(0, 1)).default(0.1))
+    .addOption(option("--ramp <time>", "time over which the devices connect").argParser(duration).default(5000, "5s"))
+    .addOption(
+      option(
+        "--duration <time>",
+        "stop after this time, e.g. 500ms, 10s, 2m (default: 60s, or no limit with --count)",
+      ).argParser(duration),
+    )
+    .addOption(option("--count <n>", "stop after this many messages per device").argParser(integer(1)))
+    .addOption(option("--qos <n>", "quality of service").choices(["0", "1", "2"]).default("1"))
+    .addOption(option("--protocol <version>", "MQTT version").choices(["3.1.1", "5"]).default("3.1.1"))
+    .option("--clean", "start a clean session", true)
+    .option("--no-clean", "resume the session of the same device id")
+    .addOption(
+      option("--invalid <share>", "share of messages spoilt on purpose, 0 to 1").argParser(number(0, 1)).default(0.01),
+    )
+    .addOption(option("--profile <name>", "what the devices measure").choices(profileNames).default("climate"))
+    .addOption(
+      option("--topic <topic>", "topic; {device} is the device's id")
+        .argParser(topic)
+        .default("devices/{device}/telemetry"),
+    )
+    .option("--id-prefix <text>", "device ids are this and a number from 000001", "sim-")
+    .option("--username <name>", "user name; {device} is the device's id")
+    .option("--password <password>", "password; {device} is the device's id")
+    .addOption(
+      option("--threads <n>", "worker threads")
+        .argParser(integer(1, 64))
+        .default(Math.min(4, availableParallelism()), "one per core, 4 at most"),
+    )
+    .addOption(option("--seed <n>", "repeats the values of an earlier run").argParser(integer(0, 2 ** 32 - 1)))
+    .addOption(
+      option("--in-flight <n>", "unacknowledged messages of a device before readings are skipped")
+        .argParser(integer(1, 65_535))
+        .default(32),
+    )
+    .addOption(option("--keepalive <seconds>", "MQTT keep alive, 0 for none").argParser(integer(0, 65_535)).default(60))
+    .addOption(
+      option("--connect-timeout <time>", "how long to wait for a CONNACK").argParser(duration).default(10_000, "10s"),
+    )
+    .addOption(
+      option("--reconnect <time>", "mean delay before a device connects again").argParser(duration).default(1000, "1s"),
+    )
+    .addOption(
+      option("--give-up <time>", "exit when no device could connect by then")
+        .argParser(duration)
+        .default(10_000, "10s"),
+    )
+    .option(
+      "--json [file]",
+      "summary as one JSON object, to a file or to standard output (progress then on standard error)",
+    )
+    .option("--quiet", "no progress, no text summary")
+    .addHelpText("after", EPILOGUE);
+}
+
+const EPILOGUE = `
+Ctrl-C stops the devices, waits up to 5 s for outstanding acknowledgements and prints the summary; again ends at once.
+Exit code: 0 all acknowledged, 1 a message or connection failed, 2 wrong options.`;
+
+const option = (flags: string, description: string): Option => new Option(flags, description);
+
+const wrong = (text: string): Parsed => ({ kind: "told", exitCode: 2, text: `error: ${text}\n` });
+
+function toParsed(raw: Raw): Parsed {
+  const host = raw.url.hostname.replace(/^\[(.*)\]$/, "$1");
+  if (!isLoopback(host) && raw.iOwnThisBroker !== true) {
+    return wrong(
+      `option '--url': '${host}' is not this machine. A simulated fleet is a load test: add --i-own-this-broker if the broker is yours to load.`,
+    );
+  }
+  if (raw.password !== undefined && raw.username === undefined) {
+    return wrong("option '--password' needs '--username' [MQTT-3.1.2-22]");
+  }
+  const sim: SimOptions = {
+    host,
+    port: raw.url.port === "" ? 1883 : Number(raw.url.port),
+    devices: raw.devices,
+    ratePerDevice: raw.totalRate === undefined ? raw.rate : raw.totalRate / raw.devices,
+    jitter: raw.jitter,
+    rampMs: raw.ramp,
+    durationMs: raw.duration ?? (raw.count === undefined ? 60_000 : undefined),
+    count: raw.count,
+    qos: ({ "0": 0, "1": 1, "2": 2 } as const)[raw.qos],
+    protocolVersion: raw.protocol === "5" ? 5 : 4,
+    clean: raw.clean,
+    invalidShare: raw.invalid,
+    profile: raw.profile,
+    topic: raw.topic,
+    idPrefix: raw.idPrefix,
+    username: raw.username,
+    password: raw.password,
+    threads: Math.min(raw.threads, raw.devices),
+    seed: raw.seed ?? Math.floor(Math.random() * 2 ** 32),
+    maxInFlight: raw.inFlight,
+    keepaliveSeconds: raw.keepalive,
+    connectTimeoutMs: raw.connectTimeout,
+    reconnectMs: raw.reconnect,
+    giveUpMs: raw.giveUp,
+    drainMs: 5000,
+  };
+  return { kind: "run", sim, output: { json: raw.json, quiet: raw.quiet === true } };
+}
+
+/** `localhost`, 127.0.0.0/8 and ::1. */
+const isLoopback = (host: string): boolean =>
+  host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
+
+function url(text: string): URL {
+  const parsed = URL.parse(text);
+  if (
+    parsed?.protocol !== "mqtt:" ||
+    parsed.hostname === "" ||
+    parsed.username !== "" ||
+    !/^\/?$/.test(parsed.pathname)
+  ) {
+    throw new InvalidArgumentError("expected mqtt://host:port (user name and password have options of their own).");
+  }
+  return parsed;
+}
+
+const integer =
+  (low: number, high = Number.MAX_SAFE_INTEGER) =>
+  (text: string): number => {
+    const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+    if (value >= low && value <= high) return value;
+    throw new InvalidArgumentError(
+      `expected a whole number ${high === Number.MAX_SAFE_INTEGER ? `of at least ${low}` : `from ${low} to ${high}`}.`,
+    );
+  };
+
+const number =
+  (low: number, high: number) =>
+  (text: string): number => {
+    const value = /^\d*\.?\d+$/.test(text) ? Number(text) : Number.NaN;
+    if (value >= low && value <= high) return value;
+    throw new InvalidArgumentError(`expected a number from ${low} to ${high}.`);
+  };
+
+/** `500ms`, `10s`, `1.5m`, `1h` in milliseconds; at most what a timer can wait, 24 days. */
+export function duration(text: string): number {
+  const [, amount, unit] = /^(\d*\.?\d+)(ms|s|m|h)$/.exec(text) ?? [];
+  const valueMs = Math.round(Number(amount) * ({ ms: 1, s: 1000, m: 60_000, h: 3_600_000 }[unit ?? ""] ?? Number.NaN));
+  if (valueMs <= 2 ** 31 - 1) return valueMs;
+  throw new InvalidArgumentError("expected a time with its unit like 500ms, 10s, 2m or 1h.");
+}
+
+function topic(text: string): string {
+  if (text !== "" && !/[+#\0]/.test(text)) return text;
+  throw new InvalidArgumentError(
+    "expected a topic without + and # [MQTT-3.3.2-2]; {device} stands for the device's id.",
+  );
+}

@@ -1,0 +1,182 @@
+// What the devices of one thread count. Plain integers: reading them is left to a report once a second.
+
+import { createHistogram, type RecordableHistogram } from "node:perf_hooks";
+import { faultKinds, type FaultKind } from "./faults.ts";
+
+/** One kind of error: how often, and what the last one said. */
+export interface ErrorCount {
+  readonly count: number;
+  readonly last: string;
+}
+
+/** Everything that is counted, from the start of the run. */
+export interface Counters {
+  /** Devices with a connection now. */
+  readonly connected: number;
+  /** The most that were connected at a time. */
+  readonly connectedMax: number;
+  /** Devices that had a connection at least once. */
+  readonly everConnected: number;
+  /** Devices that tried and have not had a connection yet. */
+  readonly neverConnected: number;
+  /** PUBLISH packets handed to a connection; a retransmission is not counted again. Includes the invalid ones. */
+  readonly sent: number;
+  /** PUBACK (QoS 1) or PUBCOMP (QoS 2) without an error; always 0 at QoS 0. */
+  readonly acknowledged: number;
+  /** MQTT 5: acknowledged with an error, by reason code as `0x99`. */
+  readonly refused: Readonly<Record<string, number>>;
+  /** Of the refused, those that were not spoilt on purpose. */
+  readonly refusedValid: number;
+  /** Sent and not answered yet; at QoS 0 not written yet. */
+  readonly inFlight: number;
+  /** Readings that were not sent: offline, too many in flight, or the simulator itself was late. */
+  readonly skipped: number;
+  /** Of the sent, those spoilt on purpose, by kind. */
+  readonly invalid: Readonly<Record<FaultKind, number>>;
+  readonly errors: Readonly<Record<string, ErrorCount>>;
+}
+
+export class Tally {
+  #connected = 0;
+  #connectedMax = 0;
+  #everConnected = 0;
+  #neverConnected = 0;
+  #sent = 0;
+  #acknowledged = 0;
+  #refusedValid = 0;
+  #inFlight = 0;
+  #skipped = 0;
+  readonly #refused = new Map<string, number>();
+  readonly #invalid = new Map<FaultKind, number>(faultKinds.map((kind) => [kind, 0]));
+  readonly #errors = new Map<string, ErrorCount>();
+  #latency = createHistogram();
+
+  /** A device is connected. `before`: what became of its earlier attempts. */
+  connected(before: "untried" | "failing" | "connected"): void {
+    this.#connected += 1;
+    this.#connectedMax = Math.max(this.#connectedMax, this.#connected);
+    if (before !== "connected") this.#everConnected += 1;
+    if (before === "failing") this.#neverConnected -= 1;
+  }
+
+  disconnected(): void {
+    this.#connected -= 1;
+  }
+
+  /** A device's first attempt to connect failed. */
+  failing(): void {
+    this.#neverConnected += 1;
+  }
+
+  sent(fault: FaultKind | undefined): void {
+    this.#sent += 1;
+    this.#inFlight += 1;
+    if (fault !== undefined) this.#invalid.set(fault, (this.#invalid.get(fault) ?? 0) + 1);
+  }
+
+  /** QoS 0: the packet was written. */
+  written(): void {
+    this.#inFlight -= 1;
+  }
+
+  acknowledged(afterMs: number): void {
+    this.#inFlight -= 1;
+    this.#acknowledged += 1;
+    this.#record(afterMs);
+  }
+
+  /** Acknowledged with an MQTT 5 reason code of 0x80 or above. */
+  refused(reasonCode: number, fault: FaultKind | undefined, afterMs: number): void {
+    this.#inFlight -= 1;
+    this.#record(afterMs);
+    const name = hex(reasonCode);
+    this.#refused.set(name, (this.#refused.get(name) ?? 0) + 1);
+    if (fault === undefined) this.#refusedValid += 1;
+  }
+
+  /** The client gave a message up; it stays unacknowledged. */
+  abandoned(): void {
+    this.#inFlight -= 1;
+  }
+
+  skipped(readings: number): void {
+    this.#skipped += readings;
+  }
+
+  error(kind: string, message: string): void {
+    this.#errors.set(kind, { count: (this.#errors.get(kind)?.count ?? 0) + 1, last: message });
+  }
+
+  get inFlight(): number {
+    return this.#inFlight;
+  }
+
+  counters(): Counters {
+    return {
+      connected: this.#connected,
+      connectedMax: this.#connectedMax,
+      everConnected: this.#everConnected,
+      neverConnected: this.#neverConnected,
+      sent: this.#sent,
+      acknowledged: this.#acknowledged,
+      refused: Object.fromEntries(this.#refused),
+      refusedValid: this.#refusedValid,
+      inFlight: this.#inFlight,
+      skipped: this.#skipped,
+      invalid: Object.fromEntries(this.#invalid) as Record<FaultKind, number>,
+      errors: Object.fromEntries(this.#errors),
+    };
+  }
+
+  /** Acknowledgement times in microseconds since the last call; the tally starts a new histogram. */
+  takeLatency(): RecordableHistogram {
+    const latency = this.#latency;
+    this.#latency = createHistogram();
+    return latency;
+  }
+
+  #record(afterMs: number): void {
+    this.#latency.record(Math.max(1, Math.round(afterMs * 1000)));
+  }
+}
+
+/** Adds up what threads counted. `connectedMax` is the sum of the threads' maxima: an upper bound when devices come and go. */
+export function addCounters(all: readonly Counters[]): Counters {
+  const sum = (pick: (counters: Counters) => number): number => all.reduce((total, each) => total + pick(each), 0);
+  return {
+    connected: sum((each) => each.connected),
+    connectedMax: sum((each) => each.connectedMax),
+    everConnected: sum((each) => each.everConnected),
+    neverConnected: sum((each) => each.neverConnected),
+    sent: sum((each) => each.sent),
+    acknowledged: sum((each) => each.acknowledged),
+    refused: addByName(all.map((each) => each.refused)),
+    refusedValid: sum((each) => each.refusedValid),
+    inFlight: sum((each) => each.inFlight),
+    skipped: sum((each) => each.skipped),
+    invalid: Object.fromEntries(faultKinds.map((kind) => [kind, sum((each) => each.invalid[kind])])) as Record<
+      FaultKind,
+      number
+    >,
+    errors: addErrors(all.map((each) => each.errors)),
+  };
+}
+
+function addByName(all: readonly Readonly<Record<string, number>>[]): Record<string, number> {
+  const total: Record<string, number> = {};
+  for (const each of all) for (const [name, count] of Object.entries(each)) total[name] = (total[name] ?? 0) + count;
+  return total;
+}
+
+function addErrors(all: readonly Counters["errors"][]): Record<string, ErrorCount> {
+  const total: Record<string, ErrorCount> = {};
+  for (const each of all) {
+    for (const [kind, { count, last }] of Object.entries(each)) {
+      total[kind] = { count: count + (total[kind]?.count ?? 0), last };
+    }
+  }
+  return total;
+}
+
+/** A reason code as the MQTT specification writes it: `0x99`. */
+export const hex = (code: number): string => `0x${code.toString(16).padStart(2, "0")}`;

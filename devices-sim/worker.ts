@@ -1,0 +1,128 @@
+// A thread with its share of the fleet: every `threads`-th device, so that the ramp stays even.
+
+import type { RecordableHistogram } from "node:perf_hooks";
+import { parentPort, workerData, type MessagePort } from "node:worker_threads";
+import { Device } from "./device.ts";
+import { createFaults } from "./faults.ts";
+import type { SimOptions } from "./options.ts";
+import { createSensor } from "./profiles.ts";
+import { createRandom } from "./random.ts";
+import { Schedule } from "./schedule.ts";
+import { Tally, type Counters } from "./tally.ts";
+
+/** What the fleet gives a thread. `thread` is its number from 0. */
+export interface WorkerData {
+  readonly options: SimOptions;
+  readonly thread: number;
+}
+
+/** The fleet asks for the end: no more messages, wait for acknowledgements, disconnect, "finished". Once. */
+export interface WorkerCommand {
+  readonly kind: "stop";
+}
+
+export type WorkerMessage =
+  /** The first device has a connection. */
+  | { readonly kind: "connected" }
+  | { readonly kind: "credentials-refused"; readonly detail: string }
+  /** Once a second. */
+  | { readonly kind: "report"; readonly report: Report }
+  /** The last message: everything is counted and closed. */
+  | { readonly kind: "finished"; readonly report: Report };
+
+export interface Report {
+  readonly counters: Counters;
+  /** Acknowledgement times in microseconds since the report before. */
+  readonly latency: RecordableHistogram;
+  /** When, in milliseconds of the thread's monotonic clock. */
+  readonly atMs: number;
+  /** CPU time of this thread, user and system. */
+  readonly cpuSeconds: number;
+}
+
+const REPORT_MS = 1000;
+
+if (parentPort !== null) runThread(parentPort, workerData as WorkerData);
+
+function runThread(port: MessagePort, { options, thread }: WorkerData): void {
+  const tally = new Tally();
+  const schedule = new Schedule();
+  const devices: Device[] = [];
+  let active = 0;
+  let ending: { readonly settled: () => void } | undefined;
+
+  const post = (message: WorkerMessage): void => port.postMessage(message);
+  const report = (counters: Counters = tally.counters()): Report => {
+    const { user, system } = process.threadCpuUsage();
+    return {
+      counters,
+      latency: tally.takeLatency(),
+      atMs: performance.now(),
+      cpuSeconds: (user + system) / 1e6,
+    };
+  };
+  const timer = setInterval(() => post({ kind: "report", report: report() }), REPORT_MS);
+
+  const end = async (): Promise<void> => {
+    if (ending !== undefined) return;
+    for (const device of devices) device.stop();
+    schedule.close();
+    await new Promise<void>((resolve) => {
+      const timeout = setTimeout(resolve, options.drainMs);
+      const settled = (): void => {
+        if (tally.inFlight > 0) return;
+        clearTimeout(timeout);
+        resolve();
+      };
+      ending = { settled };
+      settled();
+    });
+    const counters = tally.counters();
+    await Promise.all(devices.map((device) => device.close()));
+    clearInterval(timer);
+    post({ kind: "finished", report: report(counters) });
+    port.close();
+  };
+
+  let greeted = false;
+  const events = {
+    connected: (): void => {
+      if (!greeted) post({ kind: "connected" });
+      greeted = true;
+    },
+    credentialsRefused: (detail: string): void => post({ kind: "credentials-refused", detail }),
+    settled: (): void => ending?.settled(),
+    done: (): void => {
+      active -= 1;
+      if (active === 0) void end();
+    },
+  };
+
+  const startMs = schedule.now();
+  for (let index = thread; index < options.devices; index += options.threads) {
+    const device = createDevice(index, { options, schedule, tally, events });
+    devices.push(device);
+    active += 1;
+    schedule.at(startMs + (options.rampMs * index) / options.devices, () => {
+      device.connect();
+      return undefined;
+    });
+  }
+  port.on("message", (command: WorkerCommand) => {
+    if (command.kind === "stop") void end();
+  });
+}
+
+function createDevice(
+  index: number,
+  shared: Pick<ConstructorParameters<typeof Device>[0], "options" | "schedule" | "tally" | "events">,
+): Device {
+  const { options } = shared;
+  return new Device({
+    ...shared,
+    id: `${options.idPrefix}${String(index + 1).padStart(6, "0")}`,
+    sensor: createSensor(options.profile, options.seed, index),
+    faults: createFaults(options.invalidShare, createRandom(options.seed, index, 1)),
+    random: createRandom(options.seed, index, 2),
+  });
+}

@@ -1,0 +1,23 @@
+// Is the gateway alive, and can it take messages?
+
+/** One reason why the gateway is not ready, as a sentence for the operator. */
+export type NotReady = string;
+
+export interface HealthSources {
+  readonly journal: () => { readonly state: "open" | "full" | "failed"; readonly hint: string };
+  readonly stage: () => "starting" | "running" | "stopping";
+}
+
+export interface Health {
+  readonly ready: boolean;
+  readonly reasons: readonly NotReady[];
+}
+
+/** A dead sink does not make the gateway unready: it loses nothing and blocks nobody. */
+export function readHealth({ journal, stage }: HealthSources): Health {
+  const reasons: NotReady[] = [];
+  if (stage() !== "running") reasons.push(`the gateway is ${stage()}`);
+  const { state, hint } = journal();
+  if (state !== "open") reasons.push(`the journal is ${state}: ${hint}`);
+  return { ready: reasons.length === 0, reasons };
+}

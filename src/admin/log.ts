@@ -1,0 +1,99 @@
+// The log: a listener of the event bus, and one summary line a second while there is traffic. INFO tells what happens,
+// WARN what an operator may want to look into, ERROR that data was lost or a person is needed.
+
+import type { Logger } from "pino";
+import type { EventBus } from "../events.ts";
+import { openLoopLag, quantileMs, type Telemetry } from "../telemetry.ts";
+
+export interface LogOptions {
+  readonly log: Logger;
+  readonly events: EventBus;
+  readonly telemetry: Telemetry;
+  readonly consumers: () => readonly {
+    readonly name: string;
+    readonly lagRecords: number;
+    readonly delivered: number;
+  }[];
+  readonly intervalMs?: number;
+}
+
+/** At most this many lines a second tell of single clients or messages; the rest is in the summary's counters. */
+const DETAILS_PER_SECOND = 10;
+
+export function openLog({ log, events, telemetry, consumers, intervalMs = 1000 }: LogOptions): Disposable {
+  let budget = DETAILS_PER_SECOND;
+  const sparing = (write: () => void): void => {
+    if (budget > 0) {
+      budget -= 1;
+      write();
+    }
+  };
+  events.on("connected", (clientId, remoteAddress, protocolVersion) => {
+    sparing(() => log.debug({ clientId, remoteAddress, protocolVersion }, "client connected"));
+  });
+  events.on("disconnected", (clientId, reason, detail) => {
+    const level = reason === "client" || reason === "closed" || reason === "shutdown" ? "debug" : "warn";
+    sparing(() => log[level]({ clientId, reason }, `client disconnected: ${detail}`));
+  });
+  events.on("turnedAway", (remoteAddress, reason, detail) => {
+    sparing(() => log.warn({ remoteAddress, reason }, `connection turned away: ${detail}`));
+  });
+  events.on("rejected", ({ topic, clientId }, { stream, reason, issues }, offset) => {
+    sparing(() => log.warn({ stream, clientId, topic, reason, issues, offset }, "message rejected"));
+  });
+  events.on("refused", (clientId, topic, reason) => {
+    sparing(() => log.warn({ clientId, topic, reason }, "message refused"));
+  });
+  events.on("journal", (state, hint) => {
+    if (state === "open") log.info({ state }, hint);
+    else log.error({ state }, hint);
+  });
+  events.on("consumer", (name, state, detail) => {
+    const text = detail === "" ? `${name} is ${state}` : `${name} is ${state}: ${detail}`;
+    log[state === "retrying" ? "warn" : "info"]({ consumer: name, state }, text);
+  });
+  const timer = setInterval(() => {
+    budget = DETAILS_PER_SECOND;
+    summarise();
+  }, intervalMs);
+  timer.unref();
+
+  let before = { ...telemetry.outcomes.totals };
+  let beforePuback = telemetry.puback.snapshot();
+  let lagging = false;
+  const loop = openLoopLag();
+  function summarise(): void {
+    const { totals } = telemetry.outcomes;
+    const lag = Object.fromEntries(consumers().map(({ name, lagRecords }) => [name, lagRecords]));
+    const moved = totals.received !== before.received;
+    const stillLagging = Object.values(lag).some((records) => records > 0);
+    if (moved || lagging) {
+      const puback = telemetry.puback.snapshot();
+      log.info(
+        {
+          clients: telemetry.traffic.clientsConnected,
+          received: totals.received - before.received,
+          accepted: totals.accepted - before.accepted,
+          rejected: totals.rejected - before.rejected,
+          refused: totals.refused - before.refused,
+          pubackP99Ms: quantileMs(beforePuback, puback, 0.99),
+          loopLagP99Ms: Number(loop.read().p99.toFixed(1)),
+          lag,
+        },
+        "traffic",
+      );
+      beforePuback = puback;
+    }
+    loop.reset();
+    before = { ...totals };
+    lagging = stillLagging;
+  }
+
+  return {
+    [Symbol.dispose]() {
+      clearInterval(timer);
+      summarise();
+      loop[Symbol.dispose]();
+    },
+  };
+}

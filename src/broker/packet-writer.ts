@@ -1,0 +1,126 @@
+// The packets that the connection writes itself; their layout stands at the head of frames.ts.
+
+import { Buffer } from "node:buffer";
+import { packetType, reasonCode } from "./frames.ts";
+import type { AckType, ProtocolVersion } from "./frames.ts";
+
+/** The room that `writeAck` needs. */
+export const maximumAckBytes = 5;
+
+const nothing = Buffer.alloc(0);
+const reasonStringProperty = 0x1f;
+/** Enough for a path and a sentence; keeps every packet here below 16 KiB, so that lengths take at most two bytes. */
+const maximumReasonBytes = 1024;
+
+/** PUBREL is the only acknowledgement whose flags are not zero, [MQTT-3.6.1-1]. */
+const firstByteOf = (type: AckType): number => (type << 4) | (type === packetType.pubrel ? 2 : 0);
+
+/**
+ * Writes PUBACK, PUBREC, PUBREL or PUBCOMP at `at`, in 4 or 5 bytes; returns the place behind it. `code` is an MQTT 5
+ * reason code and is not sent in 3.1 and 3.1.1, where there is nothing but success.
+ */
+export function writeAck(
+  buffer: Buffer,
+  at: number,
+  type: AckType,
+  packetId: number,
+  version: ProtocolVersion,
+  code: number,
+): number {
+  const short = code === 0 || version !== 5;
+  buffer[at] = firstByteOf(type);
+  buffer[at + 1] = short ? 2 : 3;
+  buffer[at + 2] = packetId >>> 8;
+  buffer[at + 3] = packetId & 0xff;
+  if (short) return at + 4;
+  buffer[at + 4] = code;
+  return at + maximumAckBytes;
+}
+
+/**
+ * The MQTT 5 acknowledgement that tells the device why. `reason` is left out when the packet would be larger than the
+ * client takes, [MQTT-3.4.2-2]. The caller leaves it out when the client asked for no problem information, [MQTT-3.1.2-29].
+ */
+export function encodeAckWithReason(
+  type: AckType,
+  packetId: number,
+  code: number,
+  reason: string,
+  maximumPacketBytes = Number.POSITIVE_INFINITY,
+): Buffer {
+  const body = Buffer.concat([Buffer.from([packetId >>> 8, packetId & 0xff, code]), reasonProperties(reason)]);
+  const packet = packetOf(firstByteOf(type), body);
+  if (packet.length <= maximumPacketBytes) return packet;
+  const short = Buffer.alloc(maximumAckBytes);
+  return short.subarray(0, writeAck(short, 0, type, packetId, 5, code));
+}
+
+/** A server's DISCONNECT. 3.1 and 3.1.1 have none: empty, the connection is just closed. */
+export function encodeDisconnect(
+  version: ProtocolVersion,
+  code: number,
+  reason?: string,
+  maximumPacketBytes = Number.POSITIVE_INFINITY,
+): Buffer {
+  if (version !== 5) return nothing;
+  const first = packetType.disconnect << 4;
+  const bare = Buffer.from([first, 2, code, 0]);
+  if (reason === undefined) return bare;
+  const packet = packetOf(first, Buffer.concat([Buffer.from([code]), reasonProperties(reason)]));
+  return packet.length <= maximumPacketBytes ? packet : bare;
+}
+
+/**
+ * CONNACK that refuses. `code` is an MQTT 5 reason code; in 3.1 and 3.1.1 it becomes the return code that says the same.
+ * Empty where there is none: a malformed CONNECT is answered by closing, MQTT 3.1.1 [MQTT-3.1.4-1].
+ */
+export function encodeConnackRefusal(version: ProtocolVersion, code: number): Buffer {
+  const first = packetType.connack << 4;
+  if (version === 5) return Buffer.from([first, 3, 0, code, 0]);
+  const returnCode = returnCodeOf(code);
+  return returnCode === undefined ? nothing : Buffer.from([first, 2, 0, returnCode]);
+}
+
+/** MQTT 3.1.1 table 3.1. */
+function returnCodeOf(code: number): number | undefined {
+  switch (code) {
+    case reasonCode.unsupportedProtocolVersion:
+      return 1;
+    case reasonCode.clientIdentifierNotValid:
+      return 2;
+    case 0x88: // Server unavailable
+    case 0x89: // Server busy
+    case 0x97: // Quota exceeded
+    case 0x9f: // Connection rate exceeded
+      return 3;
+    case 0x86: // Bad User Name or Password
+      return 4;
+    case 0x87: // Not authorized
+    case 0x8a: // Banned
+    case 0x8c: // Bad authentication method
+      return 5;
+    default:
+      return undefined;
+  }
+}
+
+function reasonProperties(reason: string): Buffer {
+  const text = Buffer.from(clip(reason), "utf8");
+  const property = Buffer.concat([Buffer.from([reasonStringProperty, text.length >>> 8, text.length & 0xff]), text]);
+  return Buffer.concat([variable(property.length), property]);
+}
+
+/** Text that MQTT can carry, at most maximumReasonBytes of UTF-8, [MQTT-1.5.4-1] and [MQTT-1.5.4-2]. */
+function clip(reason: string): string {
+  const text = reason.replaceAll("\0", "").slice(0, maximumReasonBytes).toWellFormed();
+  const bytes = Buffer.from(text, "utf8");
+  let end = maximumReasonBytes;
+  while (((bytes[end] ?? 0) & 0xc0) === 0x80) end--;
+  return bytes.toString("utf8", 0, end);
+}
+
+const packetOf = (first: number, body: Buffer): Buffer =>
+  Buffer.concat([Buffer.from([first]), variable(body.length), body]);
+
+const variable = (value: number): Buffer =>
+  value < 0x80 ? Buffer.from([value]) : Buffer.from([(value & 0x7f) | 0x80, value >>> 7]);

@@ -1,0 +1,274 @@
+// The settings of a gateway: for each its default, its bound and a description, from which the documentation is generated.
+// Settings that belong to one listener, stream or sink stand beside that listener, stream or sink.
+
+import { resolve } from "node:path";
+import { z } from "zod";
+import type { Handler, HandlerDefinition } from "../dispatch/handler.ts";
+import { tcp, tcpSettings } from "../listener/tcp.ts";
+import type { ListenerDefinition } from "../listener/tcp.ts";
+import type { SinkDefinition, SinkType } from "../sinks/sink.ts";
+import { streamsSettings } from "../validate/stream.ts";
+import type { StreamDefinition } from "../validate/stream.ts";
+import { toSentences } from "./problems.ts";
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+const GIB = 1024 * MIB;
+
+/** A host name or address of this machine that no other machine can reach. */
+export function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
+}
+
+const count = (standard: number, minimum: number, maximum: number): z.ZodDefault<z.ZodInt> =>
+  z.int().min(minimum).max(maximum).default(standard);
+
+const path = (): z.ZodType<string, string> =>
+  z
+    .string()
+    .min(1)
+    .transform((text) => resolve(text));
+
+export const httpSettings = z.strictObject({
+  host: z
+    .string()
+    .refine(isLoopback, "expected a loopback address such as 127.0.0.1, because this server asks for no credentials")
+    .default("127.0.0.1")
+    .describe("Address of the HTTP server for health, metrics and the dashboard; it must be a loopback address."),
+  port: count(8080, 0, 65_535).describe("Port of the HTTP server; 0 lets the system choose one."),
+});
+
+export const logLevel = z.enum(["fatal", "error", "warn", "info", "debug", "trace", "silent"]);
+
+export const logSettings = z.strictObject({
+  level: logLevel.default("info").describe("The least important lines that are still written."),
+});
+
+export const credentialsSettings = z.strictObject({
+  passwordFile: path().describe(
+    "File of users and passwords as `mosquitto_passwd` makes it. With it every client must authenticate.",
+  ),
+});
+
+export const journalSettings = z
+  .strictObject({
+    maxBytes: count(10 * GIB, 4 * MIB, 2 ** 50).describe(
+      "Disk space of the journal in bytes. When it is full, devices wait for their acknowledgement; nothing is dropped.",
+    ),
+    segmentBytes: count(64 * MIB, MIB, GIB).describe(
+      "Size of one journal file in bytes; space is given back a whole file at a time.",
+    ),
+  })
+  .superRefine(({ maxBytes, segmentBytes }, context) => {
+    if (maxBytes >= 2 * segmentBytes) return;
+    const message = `expected at least two segments, ${2 * segmentBytes} bytes`;
+    context.addIssue({ code: "custom", path: ["maxBytes"], message, input: maxBytes });
+  });
+
+export const limitsSettings = z.strictObject({
+  maximumPacketBytes: count(256 * KIB, KIB, 448 * KIB).describe(
+    "A larger MQTT packet ends the connection before its body is read.",
+  ),
+  connectTimeoutMs: count(5_000, 100, 300_000).describe(
+    "Time in milliseconds from the network connection to a complete CONNECT.",
+  ),
+  maximumConnections: count(20_000, 1, 1_000_000).describe("Connections at the same time; further ones are closed."),
+  subscriberQueueBytes: count(MIB, KIB, GIB).describe(
+    "What may wait for one live subscriber in bytes; beyond it messages are dropped for that subscriber and counted.",
+  ),
+  maximumInflightQos2: count(1_000, 1, 65_535).describe(
+    "Unfinished QoS 2 messages per client, and the receive maximum told to MQTT 5 clients.",
+  ),
+  maximumTopicLevels: count(64, 1, 100).describe("Levels of a topic or filter."),
+  maximumTopicBytes: count(1_024, 16, 65_535).describe("Length of a topic or filter in bytes of UTF-8."),
+  maximumFiltersPerSubscribe: count(100, 1, 10_000).describe("Filters in one SUBSCRIBE packet."),
+  maximumSubscriptionsPerClient: count(1_000, 1, 100_000).describe("Subscriptions of one client."),
+  retainedMessages: count(10_000, 0, 10_000_000).describe("Retained messages in all."),
+  sessions: count(10_000, 0, 10_000_000).describe("Sessions kept for clients that are away."),
+  queuedMessagesPerSession: count(1_000, 1, 1_000_000).describe(
+    "Messages that wait for one session; further ones are dropped for it and counted.",
+  ),
+});
+
+/** Sinks and handlers share their names: each has a cursor file of its name. */
+export const consumerName = z
+  .string()
+  .regex(/^[a-z][a-z0-9_-]{0,99}$/, "expected a lower-case letter, then at most 99 letters, digits, _ or -");
+
+const listenerSetting = z
+  .custom<ListenerDefinition>((value) => isDefinition(value, "listener"), {
+    error: "expected a listener such as tcp()",
+    abort: true,
+  })
+  .transform((definition, context) => {
+    const parsed = parseWithin(tcpSettings, definition.given, context);
+    return parsed === undefined ? z.NEVER : { type: definition.type, host: parsed.host, port: parsed.port };
+  });
+
+const handlerSettings = z.strictObject({
+  name: consumerName
+    .optional()
+    .describe("Names the handler in its cursor, in metrics and in the log; by default on-<stream>."),
+});
+
+const handlerSetting = z
+  .custom<HandlerDefinition>((value) => isDefinition(value, "handler"), {
+    error: "expected a handler such as on(climate, async ({ reading }) => { … })",
+    abort: true,
+  })
+  .transform((definition, context) => {
+    const { stream, handler, given } = definition;
+    const parsed = parseWithin(handlerSettings, given, context);
+    const complain = (message: string, input: unknown): void =>
+      void context.issues.push({ code: "custom", message, input });
+    if (typeof stream?.name !== "string") complain("expected a stream as the first argument of on()", stream);
+    if (typeof handler !== "function") complain("expected a function as the second argument of on()", handler);
+    if (parsed === undefined || context.issues.length > 0) return z.NEVER;
+    return { name: parsed.name ?? defaultName(definition), stream: stream.name, handler };
+  });
+
+const sinkSetting = z
+  .custom<SinkDefinition>((value) => isDefinition(value, "sink"), {
+    error: "expected a sink such as sqlite()",
+    abort: true,
+  })
+  .transform((definition, context) => {
+    const { sink, given } = definition;
+    if (typeof given !== "object" || given === null) {
+      context.issues.push({ code: "custom", message: "expected an object with the sink's settings", input: given });
+      return z.NEVER;
+    }
+    const { name = defaultName(definition), ...rest } = given as { readonly name?: unknown };
+    const parsedName = parseWithin(z.object({ name: consumerName }), { name }, context);
+    const schema = sink.settings.def.catchall === undefined ? sink.settings.strict() : sink.settings;
+    const settings = parseWithin(schema, rest, context, ["name"]);
+    if (parsedName === undefined || settings === undefined) return z.NEVER;
+    const open: SinkType["open"] = (...args) => sink.open(...args);
+    return { name: parsedName.name, type: sink.type, settings, open };
+  });
+
+/** Everything that `defineGateway` takes. */
+export const gatewaySettings = z.strictObject({
+  listeners: z
+    .array(listenerSetting)
+    .min(1, "expected at least one listener")
+    .prefault(() => [tcp()])
+    .describe("Where devices connect."),
+  streams: streamsSettings,
+  handlers: z
+    .array(handlerSetting)
+    .default([])
+    .describe("Functions of yours, called for each reading of a stream: at least once, each with its own cursor."),
+  sinks: z
+    .array(sinkSetting)
+    .default([])
+    .describe("Where readings go. Every sink receives every reading, at its own pace, with its own cursor."),
+  dataDir: path()
+    .prefault("./data")
+    .describe("Folder of the journal and of everything else that must survive a restart."),
+  http: httpSettings.prefault({}).describe("The HTTP server for health, metrics and the dashboard."),
+  log: logSettings.prefault({}).describe("The log on standard output."),
+  credentials: credentialsSettings
+    .optional()
+    .describe("Who may connect. Without it anybody may, and only loopback addresses are listened on."),
+  journal: journalSettings.prefault({}).describe("The log on disk that holds each message until every sink has it."),
+  limits: limitsSettings
+    .prefault({})
+    .describe("Bounds of everything that a client could make grow; each has a safe default."),
+  shutdownMs: count(10_000, 0, 600_000).describe(
+    "Time in milliseconds that sinks and connections have to finish when the gateway is stopped.",
+  ),
+});
+
+/** What a configuration file says; see `gatewaySettings` for defaults and bounds. */
+export interface GatewaySettings {
+  readonly listeners?: readonly ListenerDefinition[];
+  readonly streams: readonly StreamDefinition[];
+  readonly handlers?: readonly HandlerDefinition[];
+  readonly sinks?: readonly SinkDefinition[];
+  readonly dataDir?: string;
+  readonly http?: Readonly<z.input<typeof httpSettings>>;
+  readonly log?: Readonly<z.input<typeof logSettings>>;
+  readonly credentials?: Readonly<z.input<typeof credentialsSettings>>;
+  readonly journal?: Readonly<z.input<typeof journalSettings>>;
+  readonly limits?: Readonly<z.input<typeof limitsSettings>>;
+  readonly shutdownMs?: number;
+}
+
+/** What a configuration file exports as its default, not yet validated. */
+export interface GatewayDefinition {
+  readonly kind: "gateway";
+  readonly given: GatewaySettings;
+}
+
+/** The default export of a configuration file. Checks nothing and never throws; the loader reports what is wrong. */
+export function defineGateway(given: GatewaySettings): GatewayDefinition {
+  return Object.freeze({ kind: "gateway", given });
+}
+
+export interface ListenerConfig {
+  readonly type: "tcp";
+  /** As it was asked for, if it was; exposure.ts says what is really listened on. */
+  readonly host: string | undefined;
+  readonly port: number;
+}
+
+export interface HandlerConfig {
+  readonly name: string;
+  /** Name of the stream whose readings it is called for. */
+  readonly stream: string;
+  readonly handler: Handler;
+}
+
+export interface SinkConfig {
+  readonly name: string;
+  readonly type: string;
+  /** Validated by the sink's own schema. May hold secrets. */
+  readonly settings: Readonly<Record<string, unknown>>;
+  readonly open: SinkType["open"];
+}
+
+/** A configuration that has been validated: every default filled in, the environment applied, every path absolute. */
+export interface GatewayConfig {
+  /** The configuration file, absolute. */
+  readonly file: string;
+  readonly listeners: readonly ListenerConfig[];
+  readonly streams: readonly StreamDefinition[];
+  readonly handlers: readonly HandlerConfig[];
+  readonly sinks: readonly SinkConfig[];
+  readonly dataDir: string;
+  readonly http: Readonly<z.output<typeof httpSettings>>;
+  readonly log: Readonly<z.output<typeof logSettings>>;
+  readonly credentials?: Readonly<z.output<typeof credentialsSettings>> | undefined;
+  readonly journal: Readonly<z.output<typeof journalSettings>>;
+  readonly limits: Readonly<z.output<typeof limitsSettings>>;
+  readonly shutdownMs: number;
+}
+
+/** The name of a sink or handler that was given none. */
+export function defaultName(definition: SinkDefinition | HandlerDefinition): string {
+  return definition.kind === "sink" ? definition.sink.type : `on-${definition.stream?.name}`;
+}
+
+/** True for what `tcp()`, `on()`, `sqlite()` and their like return. */
+export function isDefinition(value: unknown, kind: "gateway" | "handler" | "listener" | "sink"): boolean {
+  if (typeof value !== "object" || value === null || (value as { kind?: unknown }).kind !== kind) return false;
+  if (kind !== "sink") return true;
+  const { sink } = value as Partial<SinkDefinition>;
+  return typeof sink?.open === "function" && typeof sink.type === "string" && "shape" in Object(sink.settings);
+}
+
+/** Validates what a definition was given as if it stood in the definition's place; undefined after a problem. */
+function parseWithin<Schema extends z.ZodType>(
+  schema: Schema,
+  given: unknown,
+  context: z.RefinementCtx,
+  furtherKeys: readonly string[] = [],
+): z.output<Schema> | undefined {
+  const parsed = schema.safeParse(given, { reportInput: true });
+  if (parsed.success) return parsed.data;
+  for (const { path: place, sentence } of toSentences(schema, parsed.error.issues, furtherKeys)) {
+    context.issues.push({ code: "custom", path: [...place], message: sentence, input: given });
+  }
+  return undefined;
+}

@@ -1,0 +1,19 @@
+// The contract of an encoding: bytes to a value. One file per encoding beside this one.
+
+import type { Issue } from "../reading.ts";
+
+/** What became of a payload. `undecodable` always has at least one issue. */
+export type Decoded =
+  | { readonly kind: "decoded"; readonly value: unknown }
+  | { readonly kind: "undecodable"; readonly issues: readonly Issue[] };
+
+/**
+ * An encoding of payloads. `decode` is called once for each telemetry PUBLISH on the gateway's main thread, and again for
+ * each record in a sink's worker, so it must give the same answer for the same bytes. It is synchronous, never throws,
+ * does not keep `payload` (which may be a view of a socket's buffer) and returns nothing that refers to its memory.
+ */
+export interface Codec {
+  /** Names the encoding in metrics and in the log. */
+  readonly name: string;
+  decode(payload: Uint8Array): Decoded;
+}

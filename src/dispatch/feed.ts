@@ -1,0 +1,61 @@
+// From the journal to what a consumer is given: read, decode and validate again, and set aside what today's schema refuses.
+
+import type { JournalEntry } from "../journal/record.ts";
+import type { ReadLimit, Reader } from "../journal/reader.ts";
+import type { Entry, Issue, Offset, UnixMs } from "../reading.ts";
+import type { Registry } from "../validate/registry.ts";
+import type { Parked } from "./parked.ts";
+
+/** What one read gave. The journal's entries stay valid as long as they are kept. */
+export interface Chunk {
+  /** Readings for the consumer, in journal order. */
+  readonly entries: readonly Entry[];
+  /** The record behind each of `entries`. */
+  readonly records: ReadonlyMap<Offset, JournalEntry>;
+  /** Records that were accepted once and that the streams' present schema or codec refuses. */
+  readonly refused: readonly Parked[];
+  /** Records that are not for the consumer. */
+  readonly passed: number;
+  /** Where the next read begins. */
+  readonly next: Offset;
+  readonly oldestReceivedAt: UnixMs;
+}
+
+export interface FeedOptions {
+  readonly reader: Reader;
+  readonly registry: Registry;
+  /** Only readings of this stream; undefined: of all. */
+  readonly stream?: string | undefined;
+  readonly limit: ReadLimit;
+}
+
+/** The next chunk; undefined when there is nothing to read. */
+export function readChunk({ reader, registry, stream, limit }: FeedOptions): Chunk | undefined {
+  const found = reader.read(limit);
+  const [first] = found;
+  if (first === undefined) return undefined;
+  const entries: Entry[] = [];
+  const records = new Map<Offset, JournalEntry>();
+  const refused: Parked[] = [];
+  for (const record of found) {
+    if (record.kind === "rejected" || (stream !== undefined && record.stream !== stream)) continue;
+    const result = registry.read(record.message, record.stream);
+    if (result.kind === "reading") {
+      entries.push({ offset: record.offset, reading: result.reading });
+      records.set(record.offset, record);
+    } else {
+      const { reason, issues } = result.rejection;
+      refused.push({ entry: record, error: `${reason}: ${issues.map(toSentence).join("; ")}`, attempts: 0 });
+    }
+  }
+  return {
+    entries,
+    records,
+    refused,
+    passed: found.length - entries.length - refused.length,
+    next: reader.position,
+    oldestReceivedAt: first.message.receivedAt,
+  };
+}
+
+const toSentence = ({ path, message }: Issue): string => (path === "" ? message : `${path}: ${message}`);

@@ -1,0 +1,69 @@
+// What the main thread and the worker of a consumer say to each other. Everything here can be cloned.
+
+import { join } from "node:path";
+import type { JournalShare } from "../journal/reader.ts";
+import type { Offset, QoS, UnixMs } from "../reading.ts";
+import type { BackoffOptions } from "./retry.ts";
+
+/** Holds one cursor file per consumer. */
+export const cursorsDir = (dataDir: string): string => join(dataDir, "journal", "cursors");
+
+/** One sink or handler of the configuration. */
+export interface Consumer {
+  readonly kind: "sink" | "handler";
+  readonly name: string;
+}
+
+/** What a worker is started with. It loads the configuration file itself, because functions cannot be cloned. */
+export interface WorkerSettings {
+  readonly consumer: Consumer;
+  readonly configFile: string;
+  /** Of the validated configuration: with the environment applied. */
+  readonly dataDir: string;
+  readonly share: JournalShare;
+  readonly statusMs: number;
+  readonly backoff: Omit<BackoffOptions, "random">;
+}
+
+/** How a worker is doing. The counts are since it was started. */
+export interface WorkerStatus {
+  readonly state: "starting" | "running" | "retrying";
+  /** Everything below is with the consumer or parked. */
+  readonly position: Offset;
+  /** What of `position` survives a crash: the journal must keep everything at or above it. */
+  readonly durable: Offset;
+  /** Readings that the consumer confirmed. */
+  readonly delivered: number;
+  readonly parked: number;
+  /** Records that are not for this consumer: rejected ones, and those of other streams for a handler. */
+  readonly passed: number;
+  /** Records that the journal no longer had. */
+  readonly expired: number;
+  /** Attempts that failed. */
+  readonly errors: number;
+  readonly lastError: string | undefined;
+  /** When the oldest record was received that is in hand; undefined when it has caught up. */
+  readonly oldestReceivedAt: UnixMs | undefined;
+}
+
+export type FromWorker =
+  | { readonly kind: "status"; readonly status: WorkerStatus }
+  | { readonly kind: "log"; readonly level: "warn" | "error"; readonly text: string }
+  | { readonly kind: "publish"; readonly id: number; readonly message: HandlerMessage }
+  /** Everything is written and closed: the worker may be ended. */
+  | { readonly kind: "stopped" };
+
+export type ToWorker =
+  /** Finish the batch and close. */
+  | { readonly kind: "stop" }
+  /** Nobody waits any longer. */
+  | { readonly kind: "abort" }
+  | { readonly kind: "published"; readonly id: number; readonly error: string | undefined };
+
+/** What a handler publishes. */
+export interface HandlerMessage {
+  readonly topic: string;
+  readonly payload: string | Uint8Array;
+  readonly qos: QoS;
+  readonly retain: boolean;
+}

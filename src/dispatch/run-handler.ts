@@ -1,0 +1,94 @@
+// Runs a handler: one reading at a time, its cursor moves on after the handler has resolved.
+
+import { toError } from "../errors.ts";
+import type { Entry, Offset } from "../reading.ts";
+import { toOffset } from "../reading.ts";
+import { readChunk } from "./feed.ts";
+import type { Handler, HandlerContext, HandlerPublish } from "./handler.ts";
+import { createBackoff } from "./retry.ts";
+import { park, wakeMs } from "./runner.ts";
+import type { RunnerOptions } from "./runner.ts";
+
+export interface HandlerRunnerOptions extends Omit<RunnerOptions, "gateway"> {
+  readonly stream: string;
+  readonly handler: Handler;
+  readonly publish: HandlerPublish;
+}
+
+/** Calls before an entry is parked. */
+const maximumAttempts = 6;
+const standardLimit = { records: 500, bytes: 1024 * 1024 };
+
+/** Runs until `stopping`. It never rejects for what the handler does. */
+export async function runHandler(options: HandlerRunnerOptions): Promise<void> {
+  const { reader, cursor, stopping, progress } = options;
+  const backoff = createBackoff(options.backoff);
+  while (!stopping.aborted) {
+    try {
+      reader.seek(cursor.position);
+      await runOnce(options, () => backoff.reset());
+    } catch (cause) {
+      // Not the handler: the disk under the journal or under parked.db.
+      progress.failed(cause);
+      await backoff.pause(stopping);
+    }
+  }
+}
+
+async function runOnce(options: HandlerRunnerOptions, onSuccess: () => void): Promise<void> {
+  const { reader, registry, stream, cursor, stopping, progress, limit = standardLimit } = options;
+  while (!stopping.aborted) {
+    const chunk = readChunk({ reader, registry, stream, limit });
+    progress.holding(chunk?.oldestReceivedAt);
+    if (chunk === undefined) {
+      progress.running();
+      await reader.wait(stopping, wakeMs);
+      continue;
+    }
+    const { entries, records, refused, passed, next } = chunk;
+    park(refused, options);
+    for (const entry of entries) {
+      if (stopping.aborted) return;
+      const outcome = await call(entry, options);
+      if (outcome.kind === "stopped") return;
+      const record = records.get(entry.offset);
+      if (outcome.kind === "failed" && record !== undefined) {
+        park([{ entry: record, error: outcome.error.message, attempts: maximumAttempts }], options);
+        progress.count({ parked: 1 });
+      } else progress.count({ delivered: 1 });
+      commit(toOffset(entry.offset + 1));
+      progress.running();
+    }
+    commit(next);
+    progress.count({ parked: refused.length, passed });
+    onSuccess();
+    progress.running();
+  }
+
+  function commit(to: Offset): void {
+    if (to > cursor.position) cursor.commit(to);
+  }
+}
+
+type Outcome =
+  | { readonly kind: "done" }
+  | { readonly kind: "failed"; readonly error: Error }
+  /** Between two attempts: the entry comes again. */
+  | { readonly kind: "stopped" };
+
+async function call(entry: Entry, options: HandlerRunnerOptions): Promise<Outcome> {
+  const { handler, publish, abort, stopping, progress } = options;
+  const context: HandlerContext = { publish, signal: abort };
+  const backoff = createBackoff(options.backoff);
+  for (;;) {
+    try {
+      await handler(entry, context);
+      return { kind: "done" };
+    } catch (cause) {
+      progress.failed(cause);
+      if (backoff.attempts + 1 >= maximumAttempts) return { kind: "failed", error: toError(cause) };
+    }
+    await backoff.pause(stopping);
+    if (stopping.aborted) return { kind: "stopped" };
+  }
+}

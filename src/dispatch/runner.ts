@@ -1,0 +1,143 @@
+// Runs a sink: read, write, commit the cursor, for ever. Whatever fails is tried again from the last position, with a sink
+// that is opened anew; only a record that can never be written is set aside, and nothing is ever skipped.
+
+import { toError } from "../errors.ts";
+import type { Cursor } from "../journal/cursor.ts";
+import type { ReadLimit, Reader } from "../journal/reader.ts";
+import type { Batch, Offset } from "../reading.ts";
+import type { RefusedEntry, Sink } from "../sinks/sink.ts";
+import type { Registry } from "../validate/registry.ts";
+import { readChunk } from "./feed.ts";
+import type { Chunk } from "./feed.ts";
+import type { Parked, Parking } from "./parked.ts";
+import type { Progress } from "./progress.ts";
+import { createBackoff } from "./retry.ts";
+import type { BackoffOptions } from "./retry.ts";
+
+export interface RunnerOptions {
+  /** The gateway id. */
+  readonly gateway: string;
+  readonly reader: Reader;
+  readonly cursor: Cursor;
+  readonly registry: Registry;
+  readonly parking: Parking;
+  readonly progress: Progress;
+  readonly backoff: BackoffOptions;
+  /** Finish the batch in hand, then return. */
+  readonly stopping: AbortSignal;
+  /** Nobody waits for the batch in hand any longer. */
+  readonly abort: AbortSignal;
+  /** Of one batch: by default 2,000 records and 4 MiB. */
+  readonly limit?: ReadLimit;
+}
+
+const standardLimit: ReadLimit = { records: 2_000, bytes: 4 * 1024 * 1024 };
+/** A sink that hangs while it is closed is left behind after this time. */
+const closeMs = 5_000;
+/** A reader is woken by each commit; this only bounds what a lost wake-up costs. */
+export const wakeMs = 1_000;
+
+/** Runs until `stopping`. It never rejects for what the sink does. */
+export async function runSink(open: () => Promise<Sink>, options: RunnerOptions): Promise<void> {
+  const { stopping, progress } = options;
+  const backoff = createBackoff(options.backoff);
+  while (!stopping.aborted) {
+    try {
+      await runOnce(open, options, () => backoff.reset());
+    } catch (cause) {
+      progress.failed(cause);
+      await backoff.pause(stopping);
+    }
+  }
+}
+
+/** One life of a sink: until `stopping`, or it throws. */
+async function runOnce(open: () => Promise<Sink>, options: RunnerOptions, onSuccess: () => void): Promise<void> {
+  const { reader, registry, cursor, stopping, progress, limit = standardLimit } = options;
+  const sink = await open();
+  try {
+    seek(await sink.position?.(), options);
+    while (!stopping.aborted) {
+      const chunk = readChunk({ reader, registry, limit });
+      progress.holding(chunk?.oldestReceivedAt);
+      if (chunk !== undefined) {
+        await deliver(sink, chunk, options);
+        if (chunk.next > cursor.position) cursor.commit(chunk.next);
+        onSuccess();
+      }
+      progress.running();
+      if (chunk === undefined) await reader.wait(stopping, wakeMs);
+    }
+  } finally {
+    await close(sink, progress);
+  }
+}
+
+/** Goes on behind what the sink holds; what it keeps itself is never wrong, the cursor file may be behind or ahead. */
+function seek(kept: Offset | undefined, { reader, cursor, progress }: RunnerOptions): void {
+  const wanted = kept ?? cursor.position;
+  reader.seek(wanted);
+  const found = reader.position;
+  if (found > wanted) progress.lost({ kind: "trimmed", from: wanted, to: found });
+  if (found < wanted) {
+    progress.log(
+      "error",
+      `the sink is at offset ${wanted}, beyond the journal's end at ${found}: is this an older copy of the journal?`,
+    );
+  }
+  if (found > cursor.position) cursor.commit(found);
+}
+
+/** Returns when every entry is with the sink or parked. Parks first, because the sink's own position may pass with a write. */
+async function deliver(sink: Sink, chunk: Chunk, options: RunnerOptions): Promise<void> {
+  const { gateway, abort, progress } = options;
+  park(chunk.refused, options);
+  let batch: Batch = { gateway, entries: chunk.entries, next: chunk.next };
+  const parked = new Set<Offset>();
+  for (;;) {
+    const written = await sink.write(batch, abort);
+    if (written.kind === "all") break;
+    const refused = toParked(written.refused, batch, chunk);
+    park(refused, options);
+    for (const { entry } of refused) parked.add(entry.offset);
+    batch = { ...batch, entries: batch.entries.filter(({ offset }) => !parked.has(offset)) };
+  }
+  const { entries, refused, passed } = chunk;
+  progress.count({ delivered: entries.length - parked.size, parked: refused.length + parked.size, passed });
+}
+
+function toParked(refused: readonly RefusedEntry[], batch: Batch, chunk: Chunk): readonly Parked[] {
+  const offsets = new Set(batch.entries.map(({ offset }) => offset));
+  const found = new Map<Offset, Parked>();
+  for (const { offset, reason } of refused) {
+    const entry = chunk.records.get(offset);
+    if (entry !== undefined && offsets.has(offset)) found.set(offset, { entry, error: reason, attempts: 1 });
+  }
+  if (found.size === 0) throw new Error("the sink refused entries but none of those that it was given");
+  return [...found.values()];
+}
+
+/** Durably, with one line in the log for all of them. */
+export function park(
+  records: readonly Parked[],
+  { parking, progress }: Pick<RunnerOptions, "parking" | "progress">,
+): void {
+  const [first] = records;
+  if (first === undefined) return;
+  parking.park(records);
+  const { offset, stream } = first.entry;
+  const which = records.length === 1 ? "a record was" : `${records.length} records were`;
+  progress.log("error", `${which} parked, from offset ${offset} of stream ${stream}: ${first.error}`);
+}
+
+async function close(sink: Sink, progress: Progress): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, closeMs);
+  try {
+    await Promise.race([sink[Symbol.asyncDispose](), promise]);
+  } catch (cause) {
+    progress.log("warn", `the sink could not be closed: ${toError(cause).message}`);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,171 @@
+// Keeps the worker of one consumer alive: a worker that ends by itself is started again with backoff, for ever.
+
+import { Worker } from "node:worker_threads";
+import { toError, unreachable } from "../errors.ts";
+import type { ConsumerState } from "../events.ts";
+import type { Offset } from "../reading.ts";
+import type { FromWorker, HandlerMessage, ToWorker, WorkerSettings, WorkerStatus } from "./protocol.ts";
+import { createBackoff } from "./retry.ts";
+
+export interface SupervisorOptions {
+  readonly settings: WorkerSettings;
+  /** What is durable of its cursor already. */
+  readonly start: Offset;
+  /** The heap of the worker; one that outgrows it is started again. */
+  readonly heapMb: number;
+  readonly onState: (state: ConsumerState, detail: string) => void;
+  readonly onStatus: () => void;
+  readonly onLog: (level: "warn" | "error", text: string) => void;
+  /** Resolves when the gateway has taken the message over. */
+  readonly publish: (message: HandlerMessage) => Promise<void>;
+}
+
+/** A worker's status, with the counts of all its lives. */
+export interface SupervisedStatus extends Omit<WorkerStatus, "state"> {
+  readonly state: ConsumerState;
+}
+
+export interface Supervisor {
+  readonly status: SupervisedStatus;
+  /** Ends the worker at once, wherever it is, and starts it again; resolves when it has ended. Nothing is lost. */
+  restart(): Promise<void>;
+  /** Lets it finish its batch and write its cursor; when `deadline` aborts first, it is ended at once. Never rejects. */
+  stop(deadline: AbortSignal): Promise<void>;
+}
+
+/** From telling the worker that nobody waits to ending it. */
+const abortGraceMs = 250;
+
+type Counts = Pick<WorkerStatus, "delivered" | "parked" | "passed" | "expired" | "errors">;
+const nothing: Counts = { delivered: 0, parked: 0, passed: 0, expired: 0, errors: 0 };
+
+export function superviseWorker(options: SupervisorOptions): Supervisor {
+  const { settings, start } = options;
+  const stopping = new AbortController();
+  const backoff = createBackoff(settings.backoff);
+  let worker: Worker | undefined;
+  let state: ConsumerState = "starting";
+  let detail = "";
+  let restarting = false;
+  /** Of the lives that have ended. */
+  let earlier = nothing;
+  let current: WorkerStatus | undefined;
+  let last = { position: start, durable: start, lastError: undefined as string | undefined };
+
+  function enter(next: ConsumerState, text: string): void {
+    if (state === next && detail === text) return;
+    state = next;
+    detail = text;
+    options.onState(state, text);
+  }
+
+  function onStatus(status: WorkerStatus): void {
+    if (status.position > last.position) backoff.reset();
+    current = status;
+    last = {
+      position: status.position,
+      durable: status.durable,
+      lastError: status.lastError ?? last.lastError,
+    };
+    if (status.state === "running") enter("running", "");
+    if (status.state === "retrying") enter("retrying", status.lastError ?? "");
+    options.onStatus();
+  }
+
+  function onMessage(from: Worker, message: FromWorker): void {
+    switch (message.kind) {
+      case "status":
+        return onStatus(message.status);
+      case "log":
+        return options.onLog(message.level, message.text);
+      case "publish":
+        return void answer(from, message.id, options.publish(message.message));
+      case "stopped":
+        return void from.terminate();
+      default:
+        return unreachable(message);
+    }
+  }
+
+  /** One life of the worker; resolves with why it ended. */
+  function live(): Promise<string> {
+    const { promise, resolve } = Promise.withResolvers<string>();
+    let reason: string | undefined;
+    const started = new Worker(new URL("./worker.ts", import.meta.url), {
+      name: settings.consumer.name,
+      workerData: settings,
+      resourceLimits: { maxOldGenerationSizeMb: options.heapMb },
+    });
+    worker = started;
+    started.on("message", (message: FromWorker) => onMessage(started, message));
+    started.on("error", (cause) => {
+      reason = toError(cause).message;
+    });
+    started.on("exit", (code) => resolve(reason ?? `its worker ended with exit code ${code}`));
+    return promise;
+  }
+
+  async function supervise(): Promise<void> {
+    options.onState(state, "");
+    while (!stopping.signal.aborted) {
+      const reason = await live().catch((cause: unknown) => toError(cause).message);
+      worker = undefined;
+      earlier = sum(earlier, current);
+      current = undefined;
+      if (stopping.signal.aborted) break;
+      if (restarting) {
+        restarting = false;
+        enter("starting", "");
+        continue;
+      }
+      earlier = sum(earlier, { ...nothing, errors: 1 });
+      last = { ...last, lastError: reason };
+      enter("retrying", reason);
+      await backoff.pause(stopping.signal);
+    }
+    enter("stopped", "");
+  }
+
+  const ended = supervise();
+  return {
+    get status() {
+      return { ...last, ...sum(earlier, current), state, oldestReceivedAt: current?.oldestReceivedAt };
+    },
+    async restart() {
+      restarting = worker !== undefined;
+      await worker?.terminate();
+    },
+    async stop(deadline) {
+      stopping.abort();
+      worker?.postMessage({ kind: "stop" } satisfies ToWorker);
+      const expire = (): void => abandon(worker);
+      if (deadline.aborted) expire();
+      deadline.addEventListener("abort", expire);
+      await ended;
+      deadline.removeEventListener("abort", expire);
+    },
+  };
+}
+
+async function answer(worker: Worker, id: number, published: Promise<void>): Promise<void> {
+  const error = await published.then(
+    () => undefined,
+    (cause: unknown) => toError(cause).message,
+  );
+  worker.postMessage({ kind: "published", id, error } satisfies ToWorker);
+}
+
+function abandon(worker: Worker | undefined): void {
+  worker?.postMessage({ kind: "abort" } satisfies ToWorker);
+  setTimeout(() => void worker?.terminate(), abortGraceMs);
+}
+
+function sum(a: Counts, b: Counts = nothing): Counts {
+  return {
+    delivered: a.delivered + b.delivered,
+    parked: a.parked + b.parked,
+    passed: a.passed + b.passed,
+    expired: a.expired + b.expired,
+    errors: a.errors + b.errors,
+  };
+}

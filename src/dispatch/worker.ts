@@ -1,0 +1,116 @@
+// The thread of one sink or handler. It is the composition root of its thread, as gateway.ts is of the main one, and so it
+// may import every room; nothing else in dispatch does. It loads the configuration file itself, because functions cannot be
+// sent to a thread, and takes its consumer from it by name.
+
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { env } from "node:process";
+import { parentPort, workerData } from "node:worker_threads";
+import type { MessagePort } from "node:worker_threads";
+import { formatProblems, loadConfig } from "../config/load.ts";
+import { resolveForConfiguration } from "../config/resolve.ts";
+import type { GatewayConfig } from "../config/schema.ts";
+import { SluiceError, unreachable } from "../errors.ts";
+import { openCursor } from "../journal/cursor.ts";
+import type { LostRange } from "../journal/reader.ts";
+import { openReader } from "../journal/reader.ts";
+import { toOffset } from "../reading.ts";
+import { createRegistry } from "../validate/registry.ts";
+import { createParking } from "./parked.ts";
+import { createProgress } from "./progress.ts";
+import { cursorsDir } from "./protocol.ts";
+import type { FromWorker, ToWorker, WorkerSettings } from "./protocol.ts";
+import { createPublisher } from "./publisher.ts";
+import type { Publisher } from "./publisher.ts";
+import { runHandler } from "./run-handler.ts";
+import { runSink } from "./runner.ts";
+import type { RunnerOptions } from "./runner.ts";
+
+if (parentPort === null) throw new TypeError("worker.ts runs in a worker thread only");
+const port = parentPort;
+await run(port, workerData as WorkerSettings);
+port.postMessage({ kind: "stopped" } satisfies FromWorker);
+
+async function run(main: MessagePort, settings: WorkerSettings): Promise<void> {
+  const post = (message: FromWorker): void => main.postMessage(message);
+  const publisher = createPublisher((id, message) => post({ kind: "publish", id, message }));
+  const { stopping, abort } = listen(main, publisher);
+  // For as long as the thread lives: a sink may import more of its modules when it is opened.
+  using _hooks = resolveForConfiguration();
+  const config = await load(settings.configFile);
+  const { consumer, dataDir, share, statusMs, backoff } = settings;
+  const dir = cursorsDir(dataDir);
+  mkdirSync(dir, { recursive: true });
+  // The stack closes in reverse: the cursor writes its last word before the last status says what is durable.
+  await using opened = new AsyncDisposableStack();
+  const reader = opened.use(openReader(share, toOffset(0), (range: LostRange) => progress.lost(range)));
+  const cursor = openCursor({
+    dir,
+    name: consumer.name,
+    start: reader.position,
+    onDurable: () => progress.touch(),
+    onError: (error) => progress.failed(error),
+  });
+  const progress = opened.use(createProgress({ cursor, post, intervalMs: statusMs }));
+  opened.use(cursor);
+  if (cursor.origin === "damaged") {
+    progress.log("warn", "the cursor file was damaged: it begins again with the oldest record of the journal");
+  }
+  const parking = opened.use(
+    createParking({ file: join(dataDir, "parked.db"), sink: consumer.name, gateway: share.id }),
+  );
+  const registry = createRegistry(config.streams);
+  const options = { gateway: share.id, reader, cursor, registry, parking, progress, backoff, stopping, abort };
+  await runConsumer(config, settings, options, publisher);
+}
+
+async function load(file: string): Promise<GatewayConfig> {
+  const loaded = await loadConfig(file, env);
+  if (loaded.kind === "loaded") return loaded.config;
+  throw new SluiceError("SLUICE_CONSUMER_FAILED", formatProblems(loaded.problems));
+}
+
+async function runConsumer(
+  config: GatewayConfig,
+  { consumer: { kind, name }, dataDir }: WorkerSettings,
+  options: RunnerOptions,
+  { publish }: Publisher,
+): Promise<void> {
+  const gone = (): SluiceError =>
+    new SluiceError("SLUICE_CONSUMER_FAILED", `${config.file} has no ${kind} ${name} any longer; restart the gateway`);
+  switch (kind) {
+    case "sink": {
+      const sink = config.sinks.find((one) => one.name === name);
+      if (sink === undefined) throw gone();
+      return runSink(async () => sink.open(sink.settings, { gateway: options.gateway, dataDir, name }), options);
+    }
+    case "handler": {
+      const found = config.handlers.find((one) => one.name === name);
+      if (found === undefined) throw gone();
+      return runHandler({ ...options, stream: found.stream, handler: found.handler, publish });
+    }
+    default:
+      return unreachable(kind);
+  }
+}
+
+function listen(
+  main: MessagePort,
+  publisher: Publisher,
+): { readonly stopping: AbortSignal; readonly abort: AbortSignal } {
+  const stopping = new AbortController();
+  const abort = new AbortController();
+  main.on("message", (message: ToWorker) => {
+    switch (message.kind) {
+      case "stop":
+        return stopping.abort();
+      case "abort":
+        return abort.abort(new Error("the gateway is stopping and waits no longer"));
+      case "published":
+        return publisher.settle(message.id, message.error);
+      default:
+        return unreachable(message);
+    }
+  });
+  return { stopping: stopping.signal, abort: abort.signal };
+}

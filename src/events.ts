@@ -1,0 +1,51 @@
+// The typed event bus: everything that happens which is not a reading. Metrics, $SYS and the log are its listeners.
+// Events are never durable and listeners must not block; with no listener an emit costs a property lookup.
+
+import { EventEmitter } from "node:events";
+import type { Message, Offset, QoS, RefusalReason, Rejection } from "./reading.ts";
+
+export type DisconnectReason =
+  | "client" // the client sent DISCONNECT
+  | "closed" // the network connection ended without one
+  | "protocol" // a malformed or forbidden packet
+  | "packet-too-large"
+  | "connect-timeout"
+  | "keep-alive"
+  | "taken-over"
+  | "not-authorized"
+  | "limit" // a configured limit: connections, queue
+  | "shutdown"
+  | "error";
+
+export type ConsumerState = "starting" | "running" | "retrying" | "stopped";
+
+/** Every event with its arguments. Per-message events pass plain values so that emitting allocates nothing. */
+export interface Events {
+  /** A CONNECT was accepted. */
+  connected: [clientId: string, remoteAddress: string, protocolVersion: number];
+  /** A client that was connected is gone. `detail` is a sentence for the log. */
+  disconnected: [clientId: string, reason: DisconnectReason, detail: string];
+  /** A connection ended before its CONNECT was accepted. */
+  turnedAway: [remoteAddress: string, reason: DisconnectReason, detail: string];
+  /** A telemetry PUBLISH arrived, before its verdict. */
+  received: [qos: QoS];
+  accepted: [stream: string, offset: Offset];
+  rejected: [message: Message, rejection: Rejection, offset: Offset];
+  refused: [clientId: string, topic: string, reason: RefusalReason];
+  /** A commit is on disk: everything below `to` survives a crash. */
+  durable: [to: Offset, records: number, commitMs: number];
+  /** The journal changed state; `hint` is a sentence for the operator. */
+  journal: [state: "open" | "full" | "failed", hint: string];
+  /** A sink's or handler's worker changed state. */
+  consumer: [name: string, state: ConsumerState, detail: string];
+  /** A message was not delivered to a live subscriber whose queue is full. */
+  dropped: [clientId: string, topic: string];
+}
+
+export type EventBus = EventEmitter<Events>;
+
+export function createEvents(): EventBus {
+  const events = new EventEmitter<Events>();
+  events.setMaxListeners(100);
+  return events;
+}

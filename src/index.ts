@@ -1,0 +1,17 @@
+// Everything that a configuration file may import: `import { defineGateway, … } from "sluice"`.
+
+export { z } from "zod";
+export { defineGateway } from "./config/schema.ts";
+export type { GatewayDefinition, GatewaySettings } from "./config/schema.ts";
+export { json } from "./decode/json.ts";
+export type { Codec, Decoded } from "./decode/codec.ts";
+export { on } from "./dispatch/handler.ts";
+export type { Handler, HandlerContext, HandlerDefinition, HandlerPublish } from "./dispatch/handler.ts";
+export { tcp } from "./listener/tcp.ts";
+export type { ListenerDefinition } from "./listener/tcp.ts";
+export type { Batch, Entry, Issue, Offset, QoS, Reading, UnixMs } from "./reading.ts";
+export { defineSink } from "./sinks/sink.ts";
+export type { RefusedEntry, Sink, SinkContext, SinkDefinition, SinkType, Written } from "./sinks/sink.ts";
+export { sqlite } from "./sinks/sqlite.ts";
+export { defineStream } from "./validate/stream.ts";
+export type { ReadingOf, StreamDefinition } from "./validate/stream.ts";

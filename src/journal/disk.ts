@@ -1,0 +1,32 @@
+// The few things the journal asks of a disk, synchronous: the seam at which a test lets one of them fail.
+
+import { closeSync, fdatasyncSync, fsyncSync, openSync, truncateSync, unlinkSync, writevSync } from "node:fs";
+
+export interface Disk {
+  /** Creates a file that does not exist. */
+  readonly create: (path: string) => number;
+  /** Returns how many bytes were written; fewer than given means that the disk is full. */
+  readonly write: (fd: number, buffers: readonly NodeJS.ArrayBufferView[], position: number) => number;
+  readonly sync: (fd: number) => void;
+  readonly close: (fd: number) => void;
+  readonly truncate: (path: string, bytes: number) => void;
+  readonly unlink: (path: string) => void;
+  readonly syncDir: (path: string) => void;
+}
+
+export const nodeDisk: Disk = {
+  create: (path) => openSync(path, "wx", 0o640),
+  write: (fd, buffers, position) => writevSync(fd, buffers, position),
+  sync: fdatasyncSync,
+  close: closeSync,
+  truncate: truncateSync,
+  unlink: unlinkSync,
+  syncDir(path) {
+    const fd = openSync(path, "r");
+    try {
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+  },
+};

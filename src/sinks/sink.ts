@@ -1,0 +1,83 @@
+// The contract of a sink, and defineSink for configuration files. A sink runs in a worker thread of its own: it may block
+// that thread, and nothing it does reaches ingest or another sink.
+
+import type { z } from "zod";
+import type { Batch, Offset } from "../reading.ts";
+
+/** What a sink is told when it is opened. */
+export interface SinkContext {
+  /** The gateway id: identifies the journal that the offsets belong to. */
+  readonly gateway: string;
+  /** Absolute path of the gateway's data directory; it exists. */
+  readonly dataDir: string;
+  /** The sink's name in the configuration; unique among all sinks and handlers. */
+  readonly name: string;
+}
+
+/** One entry that a sink can never take, and why, as a sentence for the operator. */
+export interface RefusedEntry {
+  readonly offset: Offset;
+  readonly reason: string;
+}
+
+/**
+ * What became of a batch.
+ * all: every entry is where it belongs and stays there after a power cut of either side; the cursor moves to `batch.next`.
+ * except: the content of these entries makes them impossible to write, now and later (never for a cause that may pass: throw
+ * then). They are parked durably, and the others come again without them under the same `next`. So the sink may have
+ * written the others or not; but a sink with a `position` must have left it where it was, because what is parked only
+ * after the position has passed would be lost by a crash between the two.
+ */
+export type Written =
+  | { readonly kind: "all" }
+  | { readonly kind: "except"; readonly refused: readonly [RefusedEntry, ...RefusedEntry[]] };
+
+/**
+ * Where readings go. One call at a time, in this order: position, write, write, …, dispose. After a call has thrown, the sink is disposed and a
+ * new one is opened, with backoff and for ever; so a sink needs no logic for reconnecting.
+ */
+export interface Sink extends AsyncDisposable {
+  /**
+   * The cursor that the sink itself holds in one transaction with its rows: reading goes on there, so that every entry is
+   * written exactly once. undefined when it holds none (yet): the gateway's own cursor counts. Called once after open.
+   */
+  position?(): Promise<Offset | undefined>;
+  /**
+   * Writes a batch; resolves when it is durable. Throwing means: nothing is known, the same entries come again. So entries may come
+   * twice, also after a crash, and (batch.gateway, offset) is their idempotency key. Entries are in journal order; there
+   * may be none, when only the position has moved. Aborting `signal` means that the gateway will not wait any longer: throw soon.
+   */
+  write(batch: Batch, signal: AbortSignal): Promise<Written>;
+}
+
+/** A kind of sink: its name, its settings and how to open it. */
+export interface SinkType<Settings extends z.ZodObject = z.ZodObject> {
+  /** Names the kind, and a sink of this kind that was given no `name`: lower-case letters, digits, _ and -. */
+  readonly type: string;
+  /** What the factory takes beside `name`: defaults, bounds and descriptions are used for validation and documentation. */
+  readonly settings: Settings;
+  /** Called in the sink's worker, with validated settings. Throwing means: cannot be reached now, tried again with backoff. */
+  open(settings: z.output<Settings>, context: SinkContext): Promise<Sink>;
+}
+
+/** A sink in a configuration: which kind, and the settings as they were given, not yet validated. */
+export interface SinkDefinition {
+  readonly kind: "sink";
+  readonly sink: SinkType;
+  readonly given: unknown;
+}
+
+type Given<Settings extends z.ZodObject> = z.input<Settings> & { readonly name?: string };
+/** The argument may be left out when every setting may. */
+type Arguments<Settings extends z.ZodObject> =
+  Partial<z.input<Settings>> extends z.input<Settings> ? [given?: Given<Settings>] : [given: Given<Settings>];
+
+/**
+ * Makes the factory of a kind of sink: `export const print = defineSink({ type: "print", settings: z.object({}), open })`, then
+ * `sinks: [print()]`. Neither defineSink nor the factory throws or does any I/O; the loader reports what is wrong.
+ */
+export function defineSink<Settings extends z.ZodObject>(
+  sink: SinkType<Settings>,
+): (...given: Arguments<Settings>) => SinkDefinition {
+  return (...[given]) => Object.freeze({ kind: "sink", sink, given: given ?? {} });
+}

@@ -1,0 +1,179 @@
+// Readings into a SQLite file, exactly once: the rows of a batch and the cursor behind them are one transaction.
+//
+//   readings        gateway TEXT, offset INTEGER, received_at INTEGER, time INTEGER, stream TEXT, device TEXT, topic TEXT,
+//                   data TEXT (JSON); times in milliseconds since 1970; key (gateway, offset), index (stream, device, time)
+//   sluice_cursor   gateway TEXT, offset INTEGER: everything below it is in `readings`
+//   user_version    1
+//
+// WAL mode, so that other processes read while this one writes; synchronous FULL, so that a commit survives a power cut.
+
+import { statSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import type { StatementSync } from "node:sqlite";
+import { z } from "zod";
+import { toError } from "../errors.ts";
+import { toOffset } from "../reading.ts";
+import type { Batch, Entry } from "../reading.ts";
+import { defineSink } from "./sink.ts";
+import type { RefusedEntry, Sink, Written } from "./sink.ts";
+
+export const sqliteSettings = z.strictObject({
+  path: z
+    .string()
+    .min(1)
+    .transform((text) => resolve(text))
+    .optional()
+    .describe("The database file, made with its folder when it does not exist; by default telemetry.db in dataDir."),
+});
+
+/** Readings into a SQLite file. */
+export const sqlite = defineSink({
+  type: "sqlite",
+  settings: sqliteSettings,
+  open: ({ path }, { gateway, dataDir }) => openSqlite(path ?? join(dataDir, "telemetry.db"), gateway),
+});
+
+const SCHEMA_VERSION = 1;
+/** How long a lock of another process blocks this thread; after that it is an error, and retried with backoff. */
+const BUSY_MS = 250;
+
+const SCHEMA = `
+  CREATE TABLE readings (
+    gateway TEXT NOT NULL, "offset" INTEGER NOT NULL, received_at INTEGER NOT NULL, time INTEGER NOT NULL,
+    stream TEXT NOT NULL, device TEXT NOT NULL, topic TEXT NOT NULL, data TEXT NOT NULL,
+    PRIMARY KEY (gateway, "offset")) WITHOUT ROWID;
+  CREATE INDEX readings_by_device ON readings (stream, device, time);
+  CREATE TABLE sluice_cursor (gateway TEXT PRIMARY KEY, "offset" INTEGER NOT NULL) WITHOUT ROWID;
+  PRAGMA user_version = ${SCHEMA_VERSION};`;
+
+const INSERT = `INSERT INTO readings (gateway, "offset", received_at, time, stream, device, topic, data)
+  VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`;
+
+const MOVE_CURSOR = `INSERT INTO sluice_cursor (gateway, "offset") VALUES (?, ?)
+  ON CONFLICT (gateway) DO UPDATE SET "offset" = max("offset", excluded."offset")`;
+
+/** Opens or makes the file. Rejects with a sentence that names it when it cannot be used, now or at all. */
+async function openSqlite(path: string, gateway: string): Promise<Sink> {
+  let db: DatabaseSync | undefined;
+  try {
+    await mkdir(dirname(path), { recursive: true });
+    db = new DatabaseSync(path, { timeout: BUSY_MS });
+    db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL");
+    prepareSchema(db);
+    return createSink(db, path, gateway);
+  } catch (cause) {
+    db?.close();
+    throw explain(path, cause);
+  }
+}
+
+function prepareSchema(db: DatabaseSync): void {
+  const version = readVersion(db);
+  if (version === SCHEMA_VERSION) return;
+  if (version > SCHEMA_VERSION) {
+    throw new Error(`its schema has version ${version}, written by a newer Sluice; this one knows ${SCHEMA_VERSION}`);
+  }
+  inTransaction(db, () => {
+    // Another process may have been faster.
+    if (readVersion(db) === 0) db.exec(SCHEMA);
+  });
+}
+
+function readVersion(db: DatabaseSync): number {
+  return Number(db.prepare("PRAGMA user_version").get()?.["user_version"]);
+}
+
+function inTransaction(db: DatabaseSync, work: () => void): void {
+  db.exec("BEGIN IMMEDIATE");
+  try {
+    work();
+    db.exec("COMMIT");
+  } catch (cause) {
+    // SQLite has rolled back itself after a full disk and the like.
+    if (db.isTransaction) db.exec("ROLLBACK");
+    throw cause;
+  }
+}
+
+function createSink(db: DatabaseSync, path: string, gateway: string): Sink {
+  const inode = statSync(path).ino;
+  const insert = db.prepare(INSERT);
+  const moveCursor = db.prepare(MOVE_CURSOR);
+  return {
+    position() {
+      const row = db.prepare(`SELECT "offset" FROM sluice_cursor WHERE gateway = ?`).get(gateway);
+      return Promise.resolve(row === undefined ? undefined : toOffset(Number(row["offset"])));
+    },
+    // oxlint-disable-next-line typescript/require-await -- a throw must be a rejection
+    async write(batch, signal) {
+      signal.throwIfAborted();
+      const rows = batch.entries.map(toRow);
+      const refused = rows.filter((row) => typeof row.data !== "string").map(toRefused);
+      const [first, ...others] = refused;
+      if (first !== undefined) return { kind: "except", refused: [first, ...others] };
+      try {
+        if (statSync(path, { throwIfNoEntry: false })?.ino !== inode) throw new Error("the file was moved or deleted");
+        inTransaction(db, () => writeRows(batch, rows, insert, moveCursor));
+      } catch (cause) {
+        throw explain(path, cause);
+      }
+      return { kind: "all" } satisfies Written;
+    },
+    [Symbol.asyncDispose]() {
+      if (db.isOpen) db.close();
+      return Promise.resolve();
+    },
+  };
+}
+
+interface Row {
+  readonly entry: Entry;
+  /** JSON; an error when the data cannot be JSON. */
+  readonly data: string | Error;
+}
+
+function toRow(entry: Entry): Row {
+  try {
+    return { entry, data: JSON.stringify(entry.reading.data) ?? "null" };
+  } catch (cause) {
+    return { entry, data: toError(cause) };
+  }
+}
+
+function toRefused({ entry, data }: Row): RefusedEntry {
+  return { offset: entry.offset, reason: `its data cannot be written as JSON: ${toError(data).message}` };
+}
+
+function writeRows(
+  { gateway, next }: Batch,
+  rows: readonly Row[],
+  insert: StatementSync,
+  moveCursor: StatementSync,
+): void {
+  for (const { entry, data } of rows) {
+    const { stream, deviceId, topic, time, receivedAt } = entry.reading;
+    insert.run(gateway, entry.offset, receivedAt, time, stream, deviceId, topic, String(data));
+  }
+  moveCursor.run(gateway, next);
+}
+
+/** SQLite's primary result codes, https://sqlite.org/rescode.html, that an operator can do something about. */
+const hints: Readonly<Record<number, string>> = {
+  5: "Another process holds a write lock on it; it is tried again.",
+  6: "Another process holds a write lock on it; it is tried again.",
+  8: "The file, its -wal file and its folder must be writable.",
+  10: "Its disk failed to read or write: look into the system's log.",
+  11: "It is damaged: move it away, and a new one is made; `sqlite3 FILE .recover` may save its rows.",
+  13: "Its disk is full: make space, and writing goes on.",
+  14: "Its folder or file cannot be opened: check that it is a file and the permissions.",
+  26: "It is another kind of file: give another path, or move it away.",
+};
+
+function explain(path: string, cause: unknown): Error {
+  const error = toError(cause);
+  const { errcode } = error as { readonly errcode?: number };
+  const hint = errcode === undefined ? undefined : hints[errcode & 0xff];
+  return new Error([`${path}: ${error.message}.`, hint].filter(Boolean).join(" "), { cause });
+}

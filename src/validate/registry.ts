@@ -1,0 +1,176 @@
+// Which stream a topic belongs to, and whether a message is a reading of that stream.
+
+import { z } from "zod";
+import { SluiceError, toError } from "../errors.ts";
+import type { Issue, Message, Reading, Rejection, RejectionReason, Route, UnixMs } from "../reading.ts";
+import type { StreamDefinition } from "./stream.ts";
+import { bySpecificity, isReservedTopic, matchesPattern, parseTopicPattern } from "./topic-pattern.ts";
+import type { TopicPattern } from "./topic-pattern.ts";
+
+/** What a message is. */
+export type Read =
+  | { readonly kind: "reading"; readonly reading: Reading }
+  | { readonly kind: "rejected"; readonly rejection: Rejection };
+
+export interface Registry {
+  /** The streams' names in the order of the configuration. */
+  readonly names: readonly string[];
+  /** Streams whose schema runs interpreted, several times slower, because it could not be compiled; and why. */
+  readonly interpreted: readonly { readonly stream: string; readonly reason: string }[];
+  /** The stream of a topic, and the device that the topic names; undefined when it belongs to none. Cached. */
+  route(topic: string): Route | undefined;
+  /**
+   * Message to reading: identity, decode, validate, time, in this order; the first that fails is the reason. Called for
+   * each message on its way in, and again by each sink's worker. Synchronous, never throws.
+   */
+  read(message: Message, stream: string): Read;
+}
+
+/** The latest time that a Date can hold, ECMAScript section 21.4.1.1. */
+const maximumTime = 8.64e15;
+const maximumIssues = 16;
+const maximumIssueLength = 200;
+/** Two generations of this many topics; longer topics are looked up each time, so that the cache stays below 40 MB. */
+const cacheGeneration = 50_000;
+const maximumCachedTopic = 256;
+
+interface Entry {
+  readonly definition: StreamDefinition;
+  readonly schema: z.ZodType;
+}
+
+/** Compiles every schema. Throws SLUICE_CONFIG_INVALID for streams that `streamsSettings` would have refused. */
+export function createRegistry(streams: readonly StreamDefinition[]): Registry {
+  const entries = new Map<string, Entry>();
+  const interpreted: { stream: string; reason: string }[] = [];
+  for (const definition of streams) {
+    if (entries.has(definition.name)) throw invalid(`the stream ${definition.name} is defined twice`);
+    const compiled = compile(definition.schema);
+    if (compiled.reason !== undefined) interpreted.push({ stream: definition.name, reason: compiled.reason });
+    entries.set(definition.name, { definition, schema: compiled.schema });
+  }
+  const route = createRouter(streams);
+  return {
+    names: streams.map((stream) => stream.name),
+    interpreted,
+    route,
+    read(message, stream) {
+      const entry = entries.get(stream);
+      if (entry === undefined) {
+        return reject(stream, "no-stream", [{ path: "", message: `no stream is named "${stream}"` }]);
+      }
+      return readAs(entry, message);
+    },
+  };
+}
+
+function compile(schema: z.ZodType): { readonly schema: z.ZodType; readonly reason: string | undefined } {
+  try {
+    return { schema: z.compile(schema, { strict: true }), reason: undefined };
+  } catch (cause) {
+    return { schema, reason: toError(cause).message };
+  }
+}
+
+function readAs({ definition, schema }: Entry, message: Message): Read {
+  const stream = definition.name;
+  if (message.identity !== undefined && message.identity !== message.deviceId) {
+    const text = `the client may publish for "${message.identity}" only, the message is for "${message.deviceId}"`;
+    return reject(stream, "identity", [{ path: "", message: text }]);
+  }
+  let reason: RejectionReason = "undecodable";
+  try {
+    const decoded = definition.codec.decode(message.payload);
+    if (decoded.kind === "undecodable") return reject(stream, "undecodable", decoded.issues);
+    reason = "invalid";
+    const parsed = schema.safeParse(decoded.value);
+    if (!parsed.success) return reject(stream, "invalid", toIssues(parsed.error.issues));
+    reason = "time";
+    const time = definition.time === undefined ? message.receivedAt : toTime(definition.time(parsed.data));
+    if (time === undefined) {
+      return reject(stream, "time", [
+        { path: "", message: "the stream's time is not in milliseconds from 1970 to 275760" },
+      ]);
+    }
+    const { deviceId, topic, receivedAt } = message;
+    return { kind: "reading", reading: { stream, deviceId, topic, time, receivedAt, data: parsed.data } };
+  } catch (cause) {
+    return reject(stream, reason, [{ path: "", message: `${whatThrew[reason]} failed: ${toError(cause).message}` }]);
+  }
+}
+
+const whatThrew = {
+  undecodable: "the codec",
+  invalid: "the schema",
+  time: "the stream's time",
+} as const satisfies Partial<Record<RejectionReason, string>>;
+
+/** Whole milliseconds, because a device's seconds times 1000 are often a fraction off; undefined when not a time. */
+function toTime(value: unknown): UnixMs | undefined {
+  if (typeof value !== "number") return undefined;
+  const time = Math.round(value);
+  return time >= 0 && time <= maximumTime ? time : undefined;
+}
+
+function toIssues(issues: readonly z.core.$ZodIssue[]): readonly Issue[] {
+  return issues
+    .slice(0, maximumIssues)
+    .map((issue) => ({ path: z.core.toDotPath(issue.path), message: issue.message }));
+}
+
+function reject(stream: string, reason: RejectionReason, issues: readonly Issue[]): Read {
+  const bounded = issues
+    .slice(0, maximumIssues)
+    .map(({ path, message }) => ({ path: shorten(path), message: shorten(message) }));
+  return { kind: "rejected", rejection: { stream, reason, issues: bounded } };
+}
+
+function shorten(text: string): string {
+  return text.length <= maximumIssueLength ? text : `${text.slice(0, maximumIssueLength - 1).toWellFormed()}…`;
+}
+
+function invalid(detail: string): SluiceError {
+  return new SluiceError("SLUICE_CONFIG_INVALID", detail);
+}
+
+function createRouter(streams: readonly StreamDefinition[]): (topic: string) => Route | undefined {
+  const patterns = toPatterns(streams);
+  let young = new Map<string, Route | null>();
+  let old = new Map<string, Route | null>();
+  return (topic) => {
+    const known = young.get(topic);
+    if (known !== undefined) return known ?? undefined;
+    const older = old.get(topic);
+    const route = older === undefined ? findRoute(patterns, topic) : older;
+    if (topic.length > maximumCachedTopic) return route ?? undefined;
+    if (young.size >= cacheGeneration) {
+      old = young;
+      young = new Map();
+    }
+    young.set(topic, route);
+    return route ?? undefined;
+  };
+}
+
+interface StreamPattern extends TopicPattern {
+  readonly stream: string;
+}
+
+function toPatterns(streams: readonly StreamDefinition[]): readonly StreamPattern[] {
+  const shapes = new Set<string>();
+  const patterns = streams.map(({ name, topic }) => {
+    const pattern = parseTopicPattern(topic);
+    if (typeof pattern === "string") throw invalid(`the topic of stream ${name} ${pattern}`);
+    if (shapes.has(pattern.shape)) throw invalid(`two streams have the topic ${topic}`);
+    shapes.add(pattern.shape);
+    return { ...pattern, stream: name };
+  });
+  return patterns.sort(bySpecificity);
+}
+
+function findRoute(patterns: readonly StreamPattern[], topic: string): Route | null {
+  if (isReservedTopic(topic)) return null;
+  const levels = topic.split("/");
+  const found = patterns.find((pattern) => matchesPattern(pattern, levels));
+  return found === undefined ? null : { stream: found.stream, deviceId: levels[found.deviceLevel] };
+}

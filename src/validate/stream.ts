@@ -1,0 +1,123 @@
+// defineStream for configuration files, and the zod schemas that the configuration loader checks streams with.
+
+import { z } from "zod";
+import type { Codec } from "../decode/codec.ts";
+import type { Reading, UnixMs } from "../reading.ts";
+import { parseTopicPattern } from "./topic-pattern.ts";
+
+/** A kind of message: where it arrives, how it is encoded and what it must look like. Plain and immutable. */
+export interface StreamDefinition<Name extends string = string, Data = unknown> {
+  readonly name: Name;
+  readonly topic: string;
+  readonly codec: Codec;
+  readonly schema: z.ZodType<Data>;
+  time?(data: Data): UnixMs;
+}
+
+/** The readings of a stream: `ReadingOf<typeof climate>`. */
+export type ReadingOf<Stream> = Stream extends StreamDefinition<infer Name, infer Data> ? Reading<Name, Data> : never;
+
+/**
+ * Defines a stream for a configuration file. It checks nothing and never throws, so that the loader can report the
+ * problems of the whole file at once (with `streamsSettings`); unknown keys are kept for it to report.
+ */
+export function defineStream<const Name extends string, Schema extends z.ZodType>(settings: {
+  /** Names the stream in the journal, in sinks and in metrics: lower-case letters, digits, _ and -, at most 63. */
+  readonly name: Name;
+  /**
+   * The topics of the stream. `{device}` is one level that is not empty and gives the device id; another `{name}` is one such level too,
+   * `+` is one level, `#` at the end is any number. Where the patterns of two streams overlap, the more specific wins.
+   */
+  readonly topic: string;
+  /** How payloads are encoded, such as `json`. */
+  readonly codec: Codec;
+  /** What a decoded payload must look like; synchronous. What it returns is the reading's data. */
+  readonly schema: Schema;
+  /** When the device measured it, in milliseconds since 1970; without it, when the gateway received it. */
+  readonly time?: (data: z.output<Schema>) => UnixMs;
+}): StreamDefinition<Name, z.output<Schema>> {
+  return Object.freeze({ ...settings }) as unknown as StreamDefinition<Name, z.output<Schema>>;
+}
+
+const codecSetting = z.custom<Codec>(
+  (value) => hasMethod(value, "decode") && typeof (value as { name?: unknown }).name === "string",
+  "expected a codec, such as json",
+);
+
+const schemaSetting = z
+  .custom<z.ZodType>((value) => hasMethod(value, "safeParse") && "_zod" in value, {
+    error: "expected a zod 4 schema, such as z.object({ … })",
+    abort: true,
+  })
+  .refine((schema) => !isAsynchronous(schema), "must be synchronous: it has an async refinement or transform");
+
+const timeSetting = z.custom<(data: never) => UnixMs>(
+  (value) => typeof value === "function",
+  "expected a function from the data to milliseconds since 1970",
+);
+
+/** What a stream in a configuration file must be. */
+export const streamSettings = z.strictObject({
+  name: z
+    .string()
+    .regex(/^[a-z][a-z0-9_-]{0,62}$/, "expected a lower-case letter, then at most 62 letters, digits, _ or -")
+    .describe("Names the stream in the journal, in sinks and in metrics."),
+  topic: z
+    .string()
+    .superRefine((topic, context) => {
+      const pattern = parseTopicPattern(topic);
+      if (typeof pattern === "string") context.addIssue({ code: "custom", message: pattern });
+    })
+    .describe(
+      "The stream's topics: {device} is one level and gives the device id, + is one level, # at the end is the rest.",
+    ),
+  codec: codecSetting.describe("How payloads are encoded."),
+  schema: schemaSetting.describe(
+    "The zod schema that a decoded payload must satisfy; what it returns is the reading's data.",
+  ),
+  time: timeSetting
+    .optional()
+    .describe("When the device measured it, in milliseconds since 1970; by default the time of receipt."),
+});
+
+/** All streams of a configuration: each as `streamSettings` says, no name twice, no topic pattern twice. */
+export const streamsSettings = z
+  .array(streamSettings)
+  .min(1, "expected at least one stream")
+  .superRefine((streams, context) => {
+    const names = new Map<string, number>();
+    const shapes = new Map<string, number>();
+    for (const [index, stream] of streams.entries()) {
+      const sameName = names.get(stream.name);
+      if (sameName === undefined) names.set(stream.name, index);
+      else
+        context.addIssue({ code: "custom", path: [index, "name"], message: `is the name of streams[${sameName}] too` });
+      const pattern = parseTopicPattern(stream.topic);
+      if (typeof pattern === "string") continue;
+      const sameShape = shapes.get(pattern.shape);
+      if (sameShape === undefined) shapes.set(pattern.shape, index);
+      else
+        context.addIssue({
+          code: "custom",
+          path: [index, "topic"],
+          message: `matches the same topics as streams[${sameShape}]`,
+        });
+    }
+  })
+  .describe(
+    "The kinds of message that the gateway keeps; a message on any other topic is only passed on to subscribers.",
+  );
+
+function hasMethod(value: unknown, name: string): value is object {
+  return typeof value === "object" && value !== null && typeof (value as Record<string, unknown>)[name] === "function";
+}
+
+/** True when zod can tell without running it; a plain function that returns a promise is found at its first message. */
+function isAsynchronous(schema: z.ZodType): boolean {
+  try {
+    z.compile(schema, { strict: true });
+    return false;
+  } catch (cause) {
+    return cause instanceof z.ZodCompileAsyncError;
+  }
+}

@@ -1,0 +1,83 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { fileURLToPath } from "node:url";
+import { expect, test } from "vitest";
+import { freePort, openBroker } from "./fixtures.ts";
+
+const launcher = fileURLToPath(new URL("../../bin/sluice-sim.js", import.meta.url));
+
+/** The simulator as a process of its own. */
+function spawnSim(...args: readonly string[]) {
+  const child = spawn(process.execPath, [launcher, ...args], { stdio: ["ignore", "pipe", "pipe"] });
+  const result = Promise.all([text(child.stdout), text(child.stderr), once(child, "exit")]).then(
+    ([stdout, stderr, [code]]) => ({ stdout, stderr, code: code as number | null }),
+  );
+  return { child, result };
+}
+
+test("an unreachable broker is a clear error and exit code 1, with nothing left running", async () => {
+  const port = await freePort();
+  const { result } = spawnSim("--url", `mqtt://127.0.0.1:${port}`, "--devices", "3", "--give-up", "1s");
+  const { code, stderr } = await result;
+  expect(stderr).toContain(`no device could connect to 127.0.0.1:${port}`);
+  expect(code).toBe(1);
+});
+
+test("a wrong option is exit code 2", async () => {
+  const { code, stderr } = await spawnSim("--devices", "none").result;
+  expect(stderr).toContain("--devices");
+  expect(code).toBe(2);
+});
+
+test("--json leaves standard output to the summary; SIGINT twice at once, as from npm, ends in order", async () => {
+  await using broker = await openBroker();
+  const { child, result } = spawnSim(
+    "--url",
+    `mqtt://127.0.0.1:${broker.port}`,
+    "--devices",
+    "5",
+    "--ramp",
+    "10ms",
+    "--rate",
+    "20",
+    "--json",
+  );
+  await once(broker.aedes, "publish");
+  child.kill("SIGINT");
+  child.kill("SIGINT");
+  const { code, stdout } = await result;
+  expect(JSON.parse(stdout)).toMatchObject({ devices: 5, unacknowledged: 0 });
+  expect(code).toBe(0);
+});
+
+test("--json FILE writes the summary there, and people read theirs on standard output", async () => {
+  await using broker = await openBroker();
+  const dir = await mkdtemp(join(tmpdir(), "sluice-sim-"));
+  try {
+    const file = join(dir, "summary.json");
+    const { result } = spawnSim(
+      "--url",
+      `mqtt://127.0.0.1:${broker.port}`,
+      "--devices",
+      "2",
+      "--ramp",
+      "10ms",
+      "--rate",
+      "50",
+      "--count",
+      "3",
+      "--json",
+      file,
+    );
+    const { code, stdout } = await result;
+    expect(JSON.parse(await readFile(file, "utf8"))).toMatchObject({ sent: 6, acknowledged: 6 });
+    expect(stdout).toMatch(/^acknowledged +6$/m);
+    expect(code).toBe(0);
+  } finally {
+    await rm(dir, { recursive: true });
+  }
+});

@@ -1,0 +1,150 @@
+import { mkdir, readdir, rename, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { toOffset } from "../../src/reading.ts";
+import type { Sink, SinkContext } from "../../src/sinks/sink.ts";
+import { sqlite } from "../../src/sinks/sqlite.ts";
+import { describeSink, makeBatch, makeEntry, openContext } from "../contract/sink.ts";
+
+const never = new AbortController().signal;
+const fileOf = ({ dataDir }: SinkContext): string => join(dataDir, "telemetry.db");
+const openSink = (context: SinkContext, path?: string): Promise<Sink> =>
+  sqlite().sink.open(path === undefined ? {} : { path }, context);
+
+function openReader(path: string, options = { readOnly: true }): DatabaseSync {
+  const db = new DatabaseSync(path, options);
+  onTestFinished(() => db.close());
+  return db;
+}
+
+describeSink("sqlite", {
+  open: (context) => openSink(context),
+  rows: async (context) => {
+    using db = new DatabaseSync(fileOf(context), { readOnly: true });
+    return db
+      .prepare(`SELECT gateway, offset, device, time, data FROM readings ORDER BY gateway, offset`)
+      .all()
+      .map((row) => ({
+        gateway: String(row["gateway"]),
+        offset: Number(row["offset"]),
+        device: String(row["device"]),
+        time: Number(row["time"]),
+        data: JSON.parse(String(row["data"])) as unknown,
+      }));
+  },
+});
+
+describe("the sqlite sink", () => {
+  test("makes its folder, and the table that its file describes", async () => {
+    const context = await openContext();
+    const path = join(context.dataDir, "a/b/c.db");
+    await using sink = await openSink(context, path);
+    await sink.write(makeBatch([7]), never);
+    expect(openReader(path).prepare("SELECT * FROM readings").all()).toEqual([
+      {
+        gateway: "gateway-1",
+        offset: 7,
+        received_at: 2_007,
+        time: 1_007,
+        stream: "climate",
+        device: "device-1",
+        topic: "devices/device-1/telemetry",
+        data: `{"ts":1007,"text":"ünï ' \\" 7"}`,
+      },
+    ]);
+  });
+
+  test("can be read by another process while it writes, with SQLite's JSON functions", async () => {
+    const context = await openContext();
+    await using sink = await openSink(context);
+    await sink.write(makeBatch([1]), never);
+    const reader = openReader(fileOf(context));
+    reader.exec("BEGIN");
+    const select = reader.prepare("SELECT sum(json_extract(data, '$.ts')) AS sum FROM readings");
+    expect(select.get()).toEqual({ sum: 1_001 });
+    await sink.write(makeBatch([2]), never);
+    expect(select.get()).toEqual({ sum: 1_001 });
+    reader.exec("COMMIT");
+    expect(select.get()).toEqual({ sum: 2_003 });
+  });
+
+  test("writes nothing of a batch that it cannot finish: rows and cursor stay together", async () => {
+    const context = await openContext();
+    await using sink = await openSink(context);
+    await sink.write(makeBatch([0]), never);
+    openReader(fileOf(context), { readOnly: false }).exec(
+      `CREATE TRIGGER stop BEFORE INSERT ON readings WHEN NEW.offset = 5 BEGIN SELECT raise(ABORT, 'not five'); END`,
+    );
+    await expect(sink.write(makeBatch([3, 4, 5, 6]), never)).rejects.toThrow("not five");
+    expect(await sink.position?.()).toBe(1);
+    expect(openReader(fileOf(context)).prepare("SELECT count(*) AS n FROM readings").get()).toEqual({ n: 1 });
+  });
+
+  test("refuses only the entries whose data is not JSON, and leaves its position where it was", async () => {
+    const context = await openContext();
+    await using sink = await openSink(context);
+    const entries = [makeEntry(0), makeEntry(1, { big: 1n }), makeEntry(2, undefined)];
+    const written = await sink.write({ gateway: "gateway-1", entries, next: toOffset(3) }, never);
+    expect(written).toEqual({
+      kind: "except",
+      refused: [{ offset: 1, reason: expect.stringContaining("BigInt") as string }],
+    });
+    expect(await sink.position?.()).toBeUndefined();
+  });
+
+  test("says that another process holds the lock, and writes once it is free", async () => {
+    const context = await openContext();
+    await using sink = await openSink(context);
+    const other = openReader(fileOf(context), { readOnly: false });
+    other.exec("BEGIN EXCLUSIVE");
+    await expect(sink.write(makeBatch([0]), never)).rejects.toThrow(/telemetry\.db: .*locked.*Another process/);
+    other.exec("ROLLBACK");
+    expect(await sink.write(makeBatch([0]), never)).toEqual({ kind: "all" });
+  });
+
+  test("notices that its file was moved away, and makes a new one when it is opened again", async () => {
+    const context = await openContext();
+    await using sink = await openSink(context);
+    await sink.write(makeBatch([0]), never);
+    await rename(fileOf(context), `${fileOf(context)}.1`);
+    await expect(sink.write(makeBatch([1]), never)).rejects.toThrow("moved");
+    await sink[Symbol.asyncDispose]();
+    await using again = await openSink(context);
+    expect(await again.write(makeBatch([1]), never)).toEqual({ kind: "all" });
+  });
+});
+
+describe("the sqlite sink cannot be opened, and says why, with", () => {
+  test("a path that is a folder", async () => {
+    const context = await openContext();
+    await mkdir(fileOf(context));
+    await expect(openSink(context)).rejects.toThrow(/telemetry\.db: unable to open.*check that it is a file/);
+  });
+
+  test("a file that is not a database", async () => {
+    const context = await openContext();
+    await writeFile(fileOf(context), "not a database, ".repeat(100));
+    await expect(openSink(context)).rejects.toThrow(/telemetry\.db: file is not a database.*another kind of file/);
+    expect(await readdir(context.dataDir)).toEqual(["telemetry.db"]);
+  });
+
+  test("a file where its folder should be", async () => {
+    const context = await openContext();
+    await writeFile(join(context.dataDir, "folder"), "");
+    await expect(openSink(context, join(context.dataDir, "folder/x.db"))).rejects.toThrow(/folder\/x\.db: /);
+  });
+
+  test("a schema of a newer version, which it leaves alone", async () => {
+    const context = await openContext();
+    openReader(fileOf(context), { readOnly: false }).exec("PRAGMA user_version = 2");
+    await expect(openSink(context)).rejects.toThrow("version 2, written by a newer Sluice; this one knows 1");
+    expect(openReader(fileOf(context)).prepare("SELECT count(*) AS n FROM sqlite_schema").get()).toEqual({ n: 0 });
+  });
+
+  test("a database that has a table of another program in its place", async () => {
+    const context = await openContext();
+    openReader(fileOf(context), { readOnly: false }).exec("CREATE TABLE readings (a)");
+    await expect(openSink(context)).rejects.toThrow(/telemetry\.db: table readings already exists/);
+  });
+});
