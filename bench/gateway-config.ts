@@ -2,7 +2,6 @@
 
 import { defineGateway, defineStream, json, tcp, z } from "sluice";
 
-// oxlint-disable-next-line import/no-default-export -- a configuration file
 export default defineGateway({
   listeners: [tcp({ port: 1883 })],
   streams: [

@@ -54,7 +54,9 @@ async function measureAppend(journal: Journal, messages: readonly Message[]): Pr
     await journal.flush();
     const nanoseconds = (busyMs / (rounds * perRound)) * 1e6;
     const perSecond = (rounds * perRound) / (performance.now() - startedMs) / 1000;
-    say(`append     ${nanoseconds.toFixed(0)} ns/record on the main thread, ${perSecond.toFixed(2)} M records/s durable`);
+    say(
+      `append     ${nanoseconds.toFixed(0)} ns/record on the main thread, ${perSecond.toFixed(2)} M records/s durable`,
+    );
   }
 }
 
@@ -98,7 +100,9 @@ function measureReading(journal: Journal): void {
       for (const { message } of part) payload += message.payload.length;
     }
     const seconds = (performance.now() - startedMs) / 1000;
-    say(`read       ${(records / seconds / 1e6).toFixed(2)} M records/s, ${(payload / seconds / 1e6).toFixed(0)} MB/s of payload`);
+    say(
+      `read       ${(records / seconds / 1e6).toFixed(2)} M records/s, ${(payload / seconds / 1e6).toFixed(0)} MB/s of payload`,
+    );
   }
 }
 
@@ -122,7 +126,9 @@ try {
     await using journal = await openJournal({ dir, streams, maxBytes: 8 * 2 ** 30 });
     await measureAppend(journal, messages);
     const { bytes } = journal.stats();
-    say(`on disk    ${(bytes / journal.durable).toFixed(1)} B/record: ${messages[0]?.topic} from ${messages[0]?.clientId}`);
+    say(
+      `on disk    ${(bytes / journal.durable).toFixed(1)} B/record: ${messages[0]?.topic} from ${messages[0]?.clientId}`,
+    );
     measureReading(journal);
     measureSeek(journal);
     for (const perSecond of [100, 10_000, 50_000, 100_000]) await measureCommits(journal, messages, perSecond);

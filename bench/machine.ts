@@ -2,7 +2,7 @@
 
 import { execFile } from "node:child_process";
 import { readFile, statfs } from "node:fs/promises";
-import { availableParallelism, cpus, release, totalmem } from "node:os";
+import { availableParallelism, cpus, loadavg, release, totalmem } from "node:os";
 import { promisify } from "node:util";
 
 export interface Machine {
@@ -10,6 +10,8 @@ export interface Machine {
   readonly cpu: string;
   readonly cores: number;
   readonly memoryGiB: number;
+  /** Of the last minute, before the run: what else the machine had to do. */
+  readonly loadAverage: number;
   readonly kernel: string;
   /** Of the folder with the journal. */
   readonly fileSystem: string;
@@ -37,6 +39,7 @@ export async function describeMachine(dataDir: string): Promise<Machine> {
     cpu: cpus()[0]?.model.trim() ?? "unknown",
     cores: availableParallelism(),
     memoryGiB: Math.round(totalmem() / 2 ** 30),
+    loadAverage: Math.round((loadavg()[0] ?? 0) * 100) / 100,
     kernel: release(),
     fileSystem: fileSystems[type] ?? `0x${type.toString(16)}`,
     node: process.version,
@@ -50,7 +53,7 @@ export async function describeMachine(dataDir: string): Promise<Machine> {
 export function toText(machine: Machine): string {
   const versions = Object.entries(machine.versions).map(([name, version]) => `${name} ${version}`);
   return [
-    `${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB, Linux ${machine.kernel}, ${machine.fileSystem}`,
+    `${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB, Linux ${machine.kernel}, ${machine.fileSystem}, load average ${machine.loadAverage}`,
     `Node ${machine.node}, ${versions.join(", ")}; commit ${machine.commit}, ${machine.date}`,
   ].join("\n");
 }

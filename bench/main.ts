@@ -127,4 +127,9 @@ program
   .option("--servers <names>", "which to measure", servers, serverNames)
   .option("--data-dir <dir>", "where the gateway's journal goes; its disk is part of what is measured", root("data"))
   .action(ingest);
-await program.parseAsync();
+try {
+  await program.parseAsync();
+} catch (error) {
+  console.error(error instanceof Error && error.name === "AbortError" ? "interrupted" : String(error));
+  process.exitCode = 1;
+}

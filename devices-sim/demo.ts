@@ -42,7 +42,12 @@ async function run(demo: Demo): Promise<number> {
       return 1;
     }
   }
-  mkdirSync(demo.dataDir, { recursive: true });
+  try {
+    mkdirSync(demo.dataDir, { recursive: true });
+  } catch (error) {
+    say(`The data folder cannot be used: ${String(error)}. Choose another one: SLUICE_DATA_DIR=folder npm run demo`);
+    return 1;
+  }
   const gateway = startGateway(demo);
   const interrupt = listenForSignals();
   const gone = once(gateway, "exit").then(() => "gone" as const);
@@ -63,19 +68,20 @@ async function run(demo: Demo): Promise<number> {
   const { summary } = await devices.ended;
   if (summary !== undefined && outcome !== "gone") await caughtUp(rows, before, summary);
   screen[Symbol.dispose]();
-  conclude(summary, (rows.look(1)?.rows ?? 0) - before);
+  if (summary === undefined && !interrupt.signal.aborted) say("\nThe devices could not connect.");
+  if (summary !== undefined) conclude(summary, (rows.look(1)?.rows ?? 0) - before);
   if (outcome !== "gone" && !interrupt.signal.aborted && process.stdout.isTTY) {
     say(`\nThe gateway goes on at mqtt://127.0.0.1:${demo.mqttPort}. Ctrl-C ends it.`);
     using _watching = openScreen(rows, before, () => "");
     await Promise.race([gone, interrupt.aborted]);
   }
-  if (gateway.exitCode !== null && !interrupt.signal.aborted) {
+  if (isOver(gateway) && !interrupt.signal.aborted) {
     say(`\nThe gateway ended by itself. It said:\n${logTail(demo.log)}`);
     return 1;
   }
   await stop(gateway, "SIGTERM");
   say(`\nThe gateway is stopped; its data is in ${show(demo.dataDir)}.`);
-  return summary === undefined ? 1 : 0;
+  return summary === undefined && !interrupt.signal.aborted ? 1 : 0;
 }
 
 function startGateway({ mqttPort, httpPort, dataDir, log }: Demo): ChildProcess {
@@ -132,7 +138,7 @@ function startDevices({ mqttPort, durationMs }: Demo): Devices {
 /** Waits until /readyz answers 200; false when the gateway ended, was interrupted, or took too long. */
 async function isReady({ httpPort }: Demo, gateway: ChildProcess, signal: AbortSignal): Promise<boolean> {
   const deadlineMs = performance.now() + READY_MS;
-  while (gateway.exitCode === null && !signal.aborted && performance.now() < deadlineMs) {
+  while (!isOver(gateway) && !signal.aborted && performance.now() < deadlineMs) {
     const answer = await fetch(`http://127.0.0.1:${httpPort}/readyz`).catch(() => undefined);
     if (answer?.status === 200) return true;
     await sleep(100);
@@ -141,15 +147,18 @@ async function isReady({ httpPort }: Demo, gateway: ChildProcess, signal: AbortS
 }
 
 function introduce({ mqttPort, httpPort, dataDir, log, durationMs }: Demo): void {
-  const at = `-h 127.0.0.1 -p ${mqttPort}`;
-  const database = show(join(dataDir, "telemetry.db"));
+  const subscribe = `mosquitto_sub -h 127.0.0.1 -p ${mqttPort} -v -t`;
+  const hints: readonly (readonly [command: string, shows: string])[] = [
+    [`${subscribe} 'sluice/rejected/#'`, "what is wrong with the spoilt ones"],
+    [`${subscribe} 'devices/+/telemetry'`, "the readings as they arrive"],
+    [`curl http://127.0.0.1:${httpPort}/metrics`, "what Prometheus sees"],
+    [`sqlite3 -readonly ${show(join(dataDir, "telemetry.db"))} 'SELECT * FROM readings LIMIT 5'`, "the rows"],
+  ];
+  const width = Math.max(...hints.map(([command]) => command.length));
   say(`Sluice is ready at mqtt://127.0.0.1:${mqttPort}; its log is ${show(log)}.`);
   say(`50 devices connect and send a reading a second for ${durationMs / 1000} s; 2 % are spoilt on purpose.`);
   say("\nMeanwhile, in another terminal:");
-  say(`  mosquitto_sub ${at} -v -t 'sluice/rejected/#'     what is wrong with the spoilt ones`);
-  say(`  mosquitto_sub ${at} -v -t 'devices/+/telemetry'   the readings as they arrive`);
-  say(`  curl http://127.0.0.1:${httpPort}/metrics                          what Prometheus sees`);
-  say(`  sqlite3 -readonly ${database} 'SELECT * FROM readings LIMIT 5'`);
+  for (const [command, shows] of hints) say(`  ${command.padEnd(width)}   ${shows}`);
   say();
 }
 
@@ -179,11 +188,7 @@ function openScreen(rows: Rows, before: number, status: () => string): Disposabl
   };
 }
 
-function conclude(summary: Summary | undefined, added: number): void {
-  if (summary === undefined) {
-    say("\nThe devices could not connect.");
-    return;
-  }
+function conclude(summary: Summary, added: number): void {
   say(`\n${toText(summary).trimEnd()}`);
   const { acknowledged, invalidSent } = summary;
   say(`${"in the end".padEnd(14)}${acknowledged} acknowledged, ${added} rows, ${invalidSent} rejected`);
@@ -225,9 +230,11 @@ function listenForSignals(): Interrupt {
   return { signal: controller.signal, aborted, add: (...more) => void children.push(...more) };
 }
 
+const isOver = ({ exitCode, signalCode }: ChildProcess): boolean => exitCode !== null || signalCode !== null;
+
 /** Sends the signal and waits for the end. */
 async function stop(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
+  if (isOver(child)) return;
   const exit = once(child, "exit");
   child.kill(signal);
   await exit;
@@ -241,9 +248,22 @@ function isFree(port: number): Promise<boolean> {
   return promise;
 }
 
+/** The port in an environment variable; anything else than a port ends the demo with a sentence. */
+function portOf(variable: string, fallback: number): number {
+  const port = Number(process.env[variable] ?? fallback);
+  if (Number.isInteger(port) && port > 0 && port < 65_536) return port;
+  return program.error(`error: ${variable} is '${process.env[variable]}': expected a port from 1 to 65535`, {
+    exitCode: 2,
+  });
+}
+
 const logTail = (log: string): string => readFileSync(log, "utf8").trimEnd().split("\n").slice(-8).join("\n");
 
-const show = (path: string): string => relative(process.cwd(), path) || ".";
+/** The shorter way to say a path, from where the command was started. */
+function show(path: string): string {
+  const near = relative(process.cwd(), path);
+  return near.startsWith("..") ? path : near;
+}
 
 const sleep = (ms: number): Promise<void> =>
   new Promise((wake) => {
@@ -257,8 +277,8 @@ const program = new Command("demo")
 const dataDir = resolve(process.env["SLUICE_DATA_DIR"] ?? "data");
 process.exitCode = await run({
   durationMs: program.opts<{ readonly duration: number }>().duration,
-  mqttPort: Number(process.env["SLUICE_MQTT_PORT"] ?? 1883),
-  httpPort: Number(process.env["SLUICE_HTTP_PORT"] ?? 8080),
+  mqttPort: portOf("SLUICE_MQTT_PORT", 1883),
+  httpPort: portOf("SLUICE_HTTP_PORT", 8080),
   dataDir,
   log: join(dataDir, "demo-gateway.log"),
 });

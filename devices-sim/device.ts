@@ -23,7 +23,7 @@ export interface DeviceParts {
   readonly events: DeviceEvents;
 }
 
-export interface DeviceEvents {
+interface DeviceEvents {
   /** A CONNACK accepted the device; again after each reconnect. */
   connected(): void;
   /** The broker refused the credentials; the device does not try again. */

@@ -22,20 +22,23 @@ export interface Fleet extends AsyncDisposable {
   readonly ended: Promise<Ending>;
   /** Stops publishing, waits up to `drainMs` for acknowledgements, disconnects. Again: does nothing. */
   stop(): void;
-  /** The state of the run, at most a second old. */
+  /** The state of the run, at most a quarter of a second old. */
   progress(): Progress;
 }
 
 interface Thread {
   readonly worker: Worker;
-  /** The last two reports; a rate is what lies between them. */
+  /** The last second's reports, oldest first; a rate is what lies between first and last. */
   readonly reports: Report[];
-  finished: boolean;
+  state: "loading" | "ready" | "finished";
 }
 
-/** Starts the devices at once. Disposing stops the threads without asking: call `stop()` for an orderly end. */
+/** Four a second come from each thread, so these span a second. */
+const REPORTS_KEPT = 5;
+
+/** Starts the devices as soon as all threads are loaded. Disposing stops the threads without asking: call `stop()` for an orderly end. */
 export function openFleet(options: SimOptions): Fleet {
-  const startMs = performance.now();
+  let startMs = performance.now();
   const { promise: ended, resolve } = Promise.withResolvers<Ending>();
   const latency = createHistogram();
   const threads = Array.from({ length: options.threads }, (_, thread) => openThread({ options, thread }));
@@ -44,10 +47,20 @@ export function openFleet(options: SimOptions): Fleet {
   let stoppedMs: number | undefined;
   let over = false;
 
+  const command = (kind: WorkerCommand["kind"]): void => {
+    for (const { worker } of threads) worker.postMessage({ kind } satisfies WorkerCommand);
+  };
   const stop = (): void => {
     if (stoppedMs !== undefined) return;
     stoppedMs = performance.now();
-    for (const { worker } of threads) worker.postMessage({ kind: "stop" } satisfies WorkerCommand);
+    command("stop");
+  };
+  const begin = (): void => {
+    if (stoppedMs !== undefined) return;
+    startMs = performance.now();
+    timers.push(setTimeout(giveUp, options.giveUpMs));
+    if (options.durationMs !== undefined) timers.push(setTimeout(stop, options.durationMs));
+    command("start");
   };
   const end = async (ending: Ending): Promise<void> => {
     if (over) return;
@@ -78,6 +91,10 @@ export function openFleet(options: SimOptions): Fleet {
 
   const onMessage = (thread: Thread, message: WorkerMessage): void => {
     switch (message.kind) {
+      case "ready":
+        thread.state = "ready";
+        if (threads.every(({ state }) => state === "ready")) begin();
+        break;
       case "connected":
         anyConnected = true;
         break;
@@ -88,20 +105,18 @@ export function openFleet(options: SimOptions): Fleet {
       case "finished":
         latency.add(message.report.latency);
         thread.reports.push(message.report);
-        if (thread.reports.length > 2) thread.reports.shift();
-        thread.finished = message.kind === "finished";
-        if (threads.every(({ finished }) => finished)) finish();
+        if (thread.reports.length > REPORTS_KEPT) thread.reports.shift();
+        if (message.kind === "finished") thread.state = "finished";
+        if (threads.every(({ state }) => state === "finished")) finish();
     }
   };
   for (const thread of threads) {
     thread.worker.on("message", (message: WorkerMessage) => onMessage(thread, message));
     thread.worker.on("error", (error) => void end({ kind: "crashed", detail: String(error) }));
     thread.worker.on("exit", () => {
-      if (!thread.finished) void end({ kind: "crashed", detail: "a worker thread ended early" });
+      if (thread.state !== "finished") void end({ kind: "crashed", detail: "a worker thread ended early" });
     });
   }
-  timers.push(setTimeout(giveUp, options.giveUpMs));
-  if (options.durationMs !== undefined) timers.push(setTimeout(stop, options.durationMs));
 
   return {
     ended,
@@ -112,7 +127,7 @@ export function openFleet(options: SimOptions): Fleet {
 }
 
 function openThread(workerData: WorkerData): Thread {
-  return { worker: new Worker(new URL("worker.ts", import.meta.url), { workerData }), reports: [], finished: false };
+  return { worker: new Worker(new URL("worker.ts", import.meta.url), { workerData }), reports: [], state: "loading" };
 }
 
 function toProgress(state: {
@@ -124,17 +139,16 @@ function toProgress(state: {
   let sentPerSecond = 0;
   let acknowledgedPerSecond = 0;
   const all: Counters[] = [];
-  for (const { reports, finished } of state.threads) {
+  for (const { reports, state: threadState } of state.threads) {
     const last = reports.at(-1);
-    const before = reports.at(-2);
     if (last === undefined) continue;
     all.push(last.counters);
-    if (finished) continue;
-    // A thread's clock starts with the thread, so before the first report there was nothing at 0.
-    const seconds = (last.atMs - (before?.atMs ?? 0)) / 1000;
-    sentPerSecond += (last.counters.sent - (before?.counters.sent ?? 0)) / seconds;
-    acknowledgedPerSecond += (last.counters.acknowledged - (before?.counters.acknowledged ?? 0)) / seconds;
-    latency.add(last.latency);
+    const [first, ...later] = reports;
+    if (threadState === "finished" || first === undefined || later.length === 0) continue;
+    const seconds = (last.atMs - first.atMs) / 1000;
+    sentPerSecond += (last.counters.sent - first.counters.sent) / seconds;
+    acknowledgedPerSecond += (last.counters.acknowledged - first.counters.acknowledged) / seconds;
+    for (const report of later) latency.add(report.latency);
   }
   const counters = addCounters(all);
   return { ...state, counters, sentPerSecond, acknowledgedPerSecond, latency };

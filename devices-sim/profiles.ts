@@ -17,7 +17,7 @@ export type Sensor = (nowMs: number) => Metrics;
 /** Makes the sensor of one device. */
 export type Profile = (random: Random) => Sensor;
 
-export const profiles = { climate } satisfies Record<string, Profile>;
+const profiles = { climate } satisfies Record<string, Profile>;
 
 export type ProfileName = keyof typeof profiles;
 

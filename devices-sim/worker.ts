@@ -16,16 +16,19 @@ export interface WorkerData {
   readonly thread: number;
 }
 
-/** The fleet asks for the end: no more messages, wait for acknowledgements, disconnect, "finished". Once. */
-export interface WorkerCommand {
-  readonly kind: "stop";
-}
+export type WorkerCommand =
+  /** All threads are ready: the ramp begins. */
+  | { readonly kind: "start" }
+  /** No more messages, wait for acknowledgements, disconnect, "finished". */
+  | { readonly kind: "stop" };
 
 export type WorkerMessage =
+  /** The thread is loaded and waits for "start". */
+  | { readonly kind: "ready" }
   /** The first device has a connection. */
   | { readonly kind: "connected" }
   | { readonly kind: "credentials-refused"; readonly detail: string }
-  /** Once a second. */
+  /** Every `REPORT_MS`. */
   | { readonly kind: "report"; readonly report: Report }
   /** The last message: everything is counted and closed. */
   | { readonly kind: "finished"; readonly report: Report };
@@ -40,7 +43,7 @@ export interface Report {
   readonly cpuSeconds: number;
 }
 
-const REPORT_MS = 1000;
+const REPORT_MS = 250;
 
 if (parentPort !== null) runThread(parentPort, workerData as WorkerData);
 
@@ -98,19 +101,23 @@ function runThread(port: MessagePort, { options, thread }: WorkerData): void {
     },
   };
 
-  const startMs = schedule.now();
-  for (let index = thread; index < options.devices; index += options.threads) {
-    const device = createDevice(index, { options, schedule, tally, events });
-    devices.push(device);
-    active += 1;
-    schedule.at(startMs + (options.rampMs * index) / options.devices, () => {
-      device.connect();
-      return undefined;
-    });
-  }
-  port.on("message", (command: WorkerCommand) => {
-    if (command.kind === "stop") void end();
+  const start = (): void => {
+    const startMs = schedule.now();
+    for (let index = thread; index < options.devices; index += options.threads) {
+      const device = createDevice(index, { options, schedule, tally, events });
+      devices.push(device);
+      active += 1;
+      schedule.at(startMs + (options.rampMs * index) / options.devices, () => {
+        device.connect();
+        return undefined;
+      });
+    }
+  };
+  port.on("message", ({ kind }: WorkerCommand) => {
+    if (kind === "start") start();
+    else void end();
   });
+  post({ kind: "ready" });
 }
 
 function createDevice(

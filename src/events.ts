@@ -20,7 +20,7 @@ export type DisconnectReason =
 export type ConsumerState = "starting" | "running" | "retrying" | "stopped";
 
 /** Every event with its arguments. Per-message events pass plain values so that emitting allocates nothing. */
-export interface Events {
+interface Events {
   /** A CONNECT was accepted. */
   connected: [clientId: string, remoteAddress: string, protocolVersion: number];
   /** A client that was connected is gone. `detail` is a sentence for the log. */

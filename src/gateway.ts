@@ -4,7 +4,7 @@
 import { join } from "node:path";
 import type { Logger } from "pino";
 import { openLog } from "./admin/log.ts";
-import { type AdminServer, openAdminServer } from "./admin/server.ts";
+import { openAdminServer } from "./admin/server.ts";
 import { acceptEverybody, openPasswordFile } from "./broker/authenticate.ts";
 import { type Broker, openBroker } from "./broker/broker.ts";
 import { listenHost } from "./config/exposure.ts";
@@ -16,8 +16,10 @@ import { listCursors } from "./journal/cursor.ts";
 import { type Journal, openJournal } from "./journal/journal.ts";
 import type { Listener } from "./listener/listener.ts";
 import { openTcp } from "./listener/tcp.ts";
-import { createTelemetry } from "./telemetry.ts";
-import { createRegistry } from "./validate/registry.ts";
+import { createTelemetry, type Telemetry } from "./telemetry.ts";
+import { createRegistry, type Registry } from "./validate/registry.ts";
+
+type Stage = "starting" | "running" | "stopping";
 
 export interface GatewayOptions {
   readonly config: GatewayConfig;
@@ -38,92 +40,115 @@ export interface Gateway {
 
 /** Rejects with a SluiceError when something of it cannot be opened; what was opened before is closed again. */
 export async function openGateway({ config, log, version }: GatewayOptions): Promise<Gateway> {
+  // Opened from the journal upwards and closed in reverse: listeners, broker, sinks, HTTP, journal.
   await using opened = new AsyncDisposableStack();
   const events = createEvents();
-  let stage: "starting" | "running" | "stopping" = "starting";
+  let stage: Stage = "starting";
+  let deadline = AbortSignal.abort();
 
   const registry = createRegistry(config.streams);
   const journal = opened.use(
     await openJournal({ dir: join(config.dataDir, "journal"), streams: registry.names, ...config.journal }),
   );
   opened.use(watchJournal(journal, events));
+  tellStart(journal, registry, log);
   const intake = createIntake({ registry, journal, events });
-  const telemetry = opened.use(
-    createTelemetry({
-      events,
-      version,
-      sources: { journal: () => ({ ...journal.stats(), state: journal.state }), consumers: () => dispatcher.status() },
-    }),
-  );
-  const { credentials } = config;
-  const authenticate = credentials === undefined ? acceptEverybody : await openPasswordFile(credentials.passwordFile);
-  const broker = await openBroker({
-    target: {
-      ...intake,
-      durable: () => journal.durable,
-      onDurable: (listener) => journal.onDurable(listener),
-      congested: () => journal.congested,
-      onCongestion: (listener) => journal.onState(listener),
-    },
-    limits: config.limits,
-    authenticate,
-    events,
-    traffic: telemetry.traffic,
-    puback: telemetry.puback,
-    version,
-  });
-  events.on("rejected", (message, rejection) => broker.showRejected(message, rejection));
+  const sources = {
+    journal: () => ({ ...journal.stats(), state: journal.state }),
+    consumers: () => dispatcher.status(),
+  };
+  const telemetry = opened.use(createTelemetry({ events, version, sources }));
+
+  const broker = Promise.withResolvers<Broker>();
   const dispatcher: Dispatcher = await openDispatcher({
     config,
     journal,
     listCursors,
     events,
     log,
-    publish: (handler, message) => publishFor(handler, message, { intake, journal, broker }),
+    publish: async (handler, message) =>
+      publishFor(handler, message, { intake, journal, broker: await broker.promise }),
   });
+  opened.defer(() => dispatcher.stop(deadline));
   dispatcher.onCursor((least) => journal.trim(least));
-  const status = (): unknown => ({ version, stage, journal: journal.stats(), consumers: dispatcher.status() });
-  const admin: AdminServer = await openAdminServer({
-    ...config.http,
-    health: { stage: () => stage, journal: () => journal },
-    metrics: telemetry,
-    status,
-  });
-  opened.use(openLog({ log, events, telemetry, consumers: () => dispatcher.status() }));
-  const listeners = await openListeners(config, broker, log);
-  tellRecovery(journal, log);
-  stage = "running";
-  const held = opened.move();
 
+  const admin = opened.use(
+    await openAdminServer({
+      ...config.http,
+      health: { stage: () => stage, journal: () => journal },
+      metrics: telemetry,
+      status: () => ({ version, stage, journal: sources.journal(), consumers: dispatcher.status() }),
+    }),
+  );
+  opened.use(openLog({ log, events, telemetry, consumers: sources.consumers }));
+  broker.resolve(await openGatewayBroker(opened, { config, intake, journal, events, telemetry, version }));
+  const listeners: Listener[] = [];
+  for (const { host, port } of listenHosts(config, log)) {
+    listeners.push(opened.use(await openTcp({ host, port }, (await broker.promise).accept)));
+  }
+
+  stage = "running";
+  const running = opened.move();
   return {
     listeners,
     http: { host: admin.host, port: admin.port },
-    async stop(deadline) {
+    async stop(signal) {
       stage = "stopping";
-      for (const listener of listeners) await listener[Symbol.asyncDispose]();
-      broker.stopReading();
-      // What was read is on disk, and its acknowledgements are written; a disk that refuses must not stop the stopping.
-      await journal.flush().catch(() => {});
-      await broker[Symbol.asyncDispose]();
-      await dispatcher.stop(deadline);
-      await admin[Symbol.asyncDispose]();
-      await held.disposeAsync();
+      deadline = signal;
+      await running.disposeAsync();
     },
   };
 }
 
-async function openListeners(
+interface BrokerParts {
+  readonly config: GatewayConfig;
+  readonly intake: Intake;
+  readonly journal: Journal;
+  readonly events: EventBus;
+  readonly telemetry: Telemetry;
+  readonly version: string;
+}
+
+async function openGatewayBroker(opened: AsyncDisposableStack, parts: BrokerParts): Promise<Broker> {
+  const { config, intake, journal, events, telemetry, version } = parts;
+  const { credentials, limits } = config;
+  const authenticate = credentials === undefined ? acceptEverybody : await openPasswordFile(credentials.passwordFile);
+  const broker = opened.use(
+    await openBroker({
+      target: {
+        ...intake,
+        durable: () => journal.durable,
+        onDurable: (listener) => journal.onDurable(listener),
+        congested: () => journal.congested,
+        onCongestion: (listener) => journal.onState(listener),
+      },
+      limits,
+      authenticate,
+      events,
+      traffic: telemetry.traffic,
+      puback: telemetry.puback,
+      version,
+    }),
+  );
+  opened.defer(async () => {
+    broker.stopReading();
+    // What was read is on disk, and its acknowledgements are written; a disk that refuses must not stop the stopping.
+    await journal.flush().catch(() => {});
+  });
+  events.on("rejected", (message, rejection) => broker.showRejected(message, rejection));
+  return broker;
+}
+
+/** Without credentials a listener stays on loopback, and the log says so. */
+function listenHosts(
   { listeners, credentials }: GatewayConfig,
-  broker: Broker,
   log: Logger,
-): Promise<readonly Listener[]> {
-  const opened: Listener[] = [];
-  for (const listener of listeners) {
+): readonly { host: string; port: number }[] {
+  return listeners.map((listener) => {
     const { host, note } = listenHost(listener, credentials !== undefined);
     if (note !== undefined) log[listener.host === undefined ? "info" : "warn"]({ host }, note);
-    opened.push(await openTcp({ host, port: listener.port }, broker.accept));
-  }
-  return opened;
+    return { host, port: listener.port };
+  });
 }
 
 /** Tells the bus of each commit and of each change of state. */
@@ -146,12 +171,14 @@ function watchJournal(journal: Journal, events: EventBus): Disposable {
   return watch;
 }
 
-function tellRecovery({ recovered, id, next }: Journal, log: Logger): void {
+function tellStart({ recovered, id, next }: Journal, { interpreted }: Registry, log: Logger): void {
   const { damaged, tornBytes } = recovered;
   log.info({ gateway: id, next }, "journal open");
   if (tornBytes > 0)
     log.warn({ tornBytes }, "the journal's unfinished end was cut off; nothing of it was acknowledged");
   for (const range of damaged) log.error({ range }, "acknowledged records are damaged on disk and are passed over");
+  for (const { stream, reason } of interpreted)
+    log.warn({ stream, reason }, "the schema cannot be compiled and is slower");
 }
 
 interface HandlerTargets {

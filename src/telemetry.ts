@@ -101,7 +101,7 @@ interface MetricValue {
 }
 
 /** Counts per outcome. received = accepted + rejected + refused at every moment the event loop can be asked. */
-export interface Outcomes {
+interface Outcomes {
   readonly received: readonly [number, number, number];
   readonly accepted: ReadonlyMap<string, number>;
   readonly rejected: ReadonlyMap<string, ReadonlyMap<RejectionReason, number>>;
@@ -133,7 +133,7 @@ interface JournalFigures {
 }
 
 /** What is asked of the others at each scrape. */
-export interface Sources {
+interface Sources {
   readonly journal: () => JournalFigures;
   readonly consumers: () => readonly ConsumerFigures[];
 }
@@ -179,7 +179,7 @@ export function createTelemetry({ events, version, sources }: TelemetryOptions):
   };
 }
 
-export interface LagFigures {
+interface LagFigures {
   readonly p50: number;
   readonly p99: number;
   readonly max: number;

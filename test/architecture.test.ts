@@ -34,7 +34,7 @@ const table: Readonly<Record<string, Row>> = {
   intake: { values: vocabulary, types: [...vocabulary, "validate", "journal"] },
   // Configuration knows the settings of all stages.
   config: { values: [...vocabulary, "listener", "validate", "sinks"], types: every },
-  index: { values: every, types: every },
+  index: { values: every, types: [...vocabulary, ...every] },
   // The composition roots: of the process, and of a worker's thread.
   gateway: { values: [...vocabulary, ...every], types: [...vocabulary, ...every] },
   main: { values: ["gateway", "config", "errors"], types: ["gateway", "config", "errors"] },

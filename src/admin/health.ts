@@ -1,7 +1,7 @@
 // Is the gateway alive, and can it take messages?
 
 /** One reason why the gateway is not ready, as a sentence for the operator. */
-export type NotReady = string;
+type NotReady = string;
 
 export interface HealthSources {
   readonly journal: () => { readonly state: "open" | "full" | "failed"; readonly hint: string };

@@ -8,14 +8,14 @@ import { SluiceError, toError } from "../errors.ts";
 
 const derive = promisify(pbkdf2);
 
-export interface Credentials {
+interface Credentials {
   readonly clientId: string;
   readonly username: string | undefined;
   readonly password: Uint8Array | undefined;
 }
 
 /** `deviceId` is the identity that the client may publish under; undefined: any (no credentials are configured). */
-export type Authentication =
+type Authentication =
   | { readonly kind: "known"; readonly deviceId: string | undefined }
   | { readonly kind: "refused"; readonly reason: string };
 

@@ -37,7 +37,7 @@ export interface TelemetryTarget {
   readonly onCongestion: (listener: () => void) => Disposable;
 }
 
-export interface OutgoingMessage {
+interface OutgoingMessage {
   readonly topic: string;
   readonly payload: string | Uint8Array;
   readonly qos?: QoS;

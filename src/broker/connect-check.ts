@@ -39,7 +39,7 @@ export interface ConnectFacts {
   readonly authenticationMethod: string | undefined;
 }
 
-export interface WillFacts {
+interface WillFacts {
   readonly topic: string;
   readonly qos: QoS;
   readonly retain: boolean;

@@ -20,6 +20,7 @@ export function scanText(buffer: Buffer, start: number, end: number): number {
   let slashes = 0;
   for (let at = start; at < end; at++) {
     const byte = buffer[at] as number;
+    if (byte > 0x2f && byte < 0x80) continue; // letters and digits first: half the time
     if (byte === 0x2f) slashes++;
     else if (byte >= 0x80) flags |= notAscii;
     else if (byte === 0x2b || byte === 0x23) flags |= hasWildcard;
@@ -31,7 +32,7 @@ export function scanText(buffer: Buffer, start: number, end: number): number {
 export const isAscii = (scan: number): boolean => (scan & notAscii) === 0;
 
 /** What is wrong with a UTF-8 Encoded String, or undefined. */
-export function textFault(buffer: Buffer, start: number, end: number, scan: number, what: string): Fault | undefined {
+function textFault(buffer: Buffer, start: number, end: number, scan: number, what: string): Fault | undefined {
   if ((scan & hasNull) !== 0) return { reason: `${what} has U+0000 [MQTT-1.5.4-2]`, code: malformedPacket };
   // isUtf8 refuses surrogates and overlong forms too.
   if (isAscii(scan) || isUtf8(buffer.subarray(start, end))) return undefined;

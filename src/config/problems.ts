@@ -25,8 +25,8 @@ export interface Sentence {
 }
 
 /**
- * The issues of a schema, parsed with `reportInput`, as sentences. An unknown key becomes a sentence of its own that names the known ones,
- * `furtherKeys` among them at the top level.
+ * The issues of a schema, parsed with `reportInput`, as sentences. An unknown key becomes a sentence of its own that
+ * names the known ones, `furtherKeys` among them at the top level.
  */
 export function toSentences(
   schema: z.ZodType,

@@ -29,7 +29,7 @@ const path = (): z.ZodType<string, string> =>
     .min(1)
     .transform((text) => resolve(text));
 
-export const httpSettings = z.strictObject({
+const httpSettings = z.strictObject({
   host: z
     .string()
     .refine(isLoopback, "expected a loopback address such as 127.0.0.1, because this server asks for no credentials")
@@ -40,32 +40,26 @@ export const httpSettings = z.strictObject({
 
 export const logLevel = z.enum(["fatal", "error", "warn", "info", "debug", "trace", "silent"]);
 
-export const logSettings = z.strictObject({
+const logSettings = z.strictObject({
   level: logLevel.default("info").describe("The least important lines that are still written."),
 });
 
-export const credentialsSettings = z.strictObject({
+const credentialsSettings = z.strictObject({
   passwordFile: path().describe(
     "File of users and passwords as `mosquitto_passwd` makes it. With it every client must authenticate.",
   ),
 });
 
-export const journalSettings = z
-  .strictObject({
-    maxBytes: count(10 * GIB, 4 * MIB, 2 ** 50).describe(
-      "Disk space of the journal in bytes. When it is full, devices wait for their acknowledgement; nothing is dropped.",
-    ),
-    segmentBytes: count(64 * MIB, MIB, GIB).describe(
-      "Size of one journal file in bytes; space is given back a whole file at a time.",
-    ),
-  })
-  .superRefine(({ maxBytes, segmentBytes }, context) => {
-    if (maxBytes >= 2 * segmentBytes) return;
-    const message = `expected at least two segments, ${2 * segmentBytes} bytes`;
-    context.addIssue({ code: "custom", path: ["maxBytes"], message, input: maxBytes });
-  });
+const journalSettings = z.strictObject({
+  maxBytes: count(10 * GIB, 4 * MIB, 2 ** 50).describe(
+    "Disk space of the journal in bytes. When it is full, devices wait for their acknowledgement; nothing is dropped.",
+  ),
+  segmentBytes: count(64 * MIB, MIB, GIB).describe(
+    "Size of one journal file in bytes, at most an eighth of maxBytes; space is given back a whole file at a time.",
+  ),
+});
 
-export const limitsSettings = z.strictObject({
+const limitsSettings = z.strictObject({
   maximumPacketBytes: count(256 * KIB, KIB, 448 * KIB).describe(
     "A larger MQTT packet ends the connection before its body is read.",
   ),
@@ -91,7 +85,7 @@ export const limitsSettings = z.strictObject({
 });
 
 /** Sinks and handlers share their names: each has a cursor file of its name. */
-export const consumerName = z
+const consumerName = z
   .string()
   .regex(/^[a-z][a-z0-9_-]{0,99}$/, "expected a lower-case letter, then at most 99 letters, digits, _ or -");
 
@@ -213,14 +207,14 @@ export interface ListenerConfig {
   readonly port: number;
 }
 
-export interface HandlerConfig {
+interface HandlerConfig {
   readonly name: string;
   /** Name of the stream whose readings it is called for. */
   readonly stream: string;
   readonly handler: Handler;
 }
 
-export interface SinkConfig {
+interface SinkConfig {
   readonly name: string;
   readonly type: string;
   /** Validated by the sink's own schema. May hold secrets. */

@@ -20,9 +20,9 @@ export interface HandlerContext {
 }
 
 /**
- * Called in a worker thread of its own for each reading of the stream, in order, one at a time and at least once: its cursor moves on
- * after the promise has resolved. When it throws it is called again, six times in all with backoff; then the entry is
- * parked and the next one follows.
+ * Called in a worker thread of its own for each reading of the stream, in order, one at a time and at least once: its
+ * cursor moves on after the promise has resolved. When it throws it is called again, six times in all with backoff; then
+ * the entry is parked and the next one follows.
  */
 export type Handler<R extends Reading = Reading> = (entry: Entry<R>, context: HandlerContext) => Promise<void> | void;
 

@@ -31,8 +31,7 @@ export function createBackoff({
       return attempts;
     },
     pause(signal) {
-      // 2^31 is far above any ceiling, and keeps the power finite.
-      const ceilingMs = Math.min(maximumMs, minimumMs * 2 ** Math.min(attempts, 31));
+      const ceilingMs = Math.min(maximumMs, minimumMs * 2 ** attempts);
       attempts += 1;
       return sleep(random() * ceilingMs, signal);
     },

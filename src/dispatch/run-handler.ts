@@ -1,5 +1,6 @@
 // Runs a handler: one reading at a time, its cursor moves on after the handler has resolved.
 
+import { setImmediate } from "node:timers/promises";
 import { toError } from "../errors.ts";
 import type { Entry, Offset } from "../reading.ts";
 import { toOffset } from "../reading.ts";
@@ -18,6 +19,8 @@ export interface HandlerRunnerOptions extends Omit<RunnerOptions, "gateway"> {
 /** Calls before an entry is parked. */
 const maximumAttempts = 6;
 const standardLimit = { records: 500, bytes: 1024 * 1024 };
+/** Handlers that work synchronously leave the event loop a turn at least this often, for the cursor's timer and a stop. */
+const turnMs = 20;
 
 /** Runs until `stopping`. It never rejects for what the handler does. */
 export async function runHandler(options: HandlerRunnerOptions): Promise<void> {
@@ -37,6 +40,7 @@ export async function runHandler(options: HandlerRunnerOptions): Promise<void> {
 
 async function runOnce(options: HandlerRunnerOptions, onSuccess: () => void): Promise<void> {
   const { reader, registry, stream, cursor, stopping, progress, limit = standardLimit } = options;
+  let turnAtMs = performance.now();
   while (!stopping.aborted) {
     const chunk = readChunk({ reader, registry, stream, limit });
     progress.holding(chunk?.oldestReceivedAt);
@@ -48,6 +52,10 @@ async function runOnce(options: HandlerRunnerOptions, onSuccess: () => void): Pr
     const { entries, records, refused, passed, next } = chunk;
     park(refused, options);
     for (const entry of entries) {
+      if (performance.now() - turnAtMs > turnMs) {
+        await setImmediate();
+        turnAtMs = performance.now();
+      }
       if (stopping.aborted) return;
       const outcome = await call(entry, options);
       if (outcome.kind === "stopped") return;
@@ -63,6 +71,7 @@ async function runOnce(options: HandlerRunnerOptions, onSuccess: () => void): Pr
     progress.count({ parked: refused.length, passed });
     onSuccess();
     progress.running();
+    await setImmediate();
   }
 
   function commit(to: Offset): void {

@@ -1,6 +1,7 @@
 // Runs a sink: read, write, commit the cursor, for ever. Whatever fails is tried again from the last position, with a sink
 // that is opened anew; only a record that can never be written is set aside, and nothing is ever skipped.
 
+import { setImmediate } from "node:timers/promises";
 import { toError } from "../errors.ts";
 import type { Cursor } from "../journal/cursor.ts";
 import type { ReadLimit, Reader } from "../journal/reader.ts";
@@ -66,7 +67,8 @@ async function runOnce(open: () => Promise<Sink>, options: RunnerOptions, onSucc
         onSuccess();
       }
       progress.running();
-      if (chunk === undefined) await reader.wait(stopping, wakeMs);
+      // A sink that works synchronously leaves the event loop no turn: then no timer writes the cursor and no stop arrives.
+      await (chunk === undefined ? reader.wait(stopping, wakeMs) : setImmediate());
     }
   } finally {
     await close(sink, progress);

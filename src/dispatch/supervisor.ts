@@ -21,7 +21,7 @@ export interface SupervisorOptions {
 }
 
 /** A worker's status, with the counts of all its lives. */
-export interface SupervisedStatus extends Omit<WorkerStatus, "state"> {
+interface SupervisedStatus extends Omit<WorkerStatus, "state"> {
   readonly state: ConsumerState;
 }
 
@@ -33,6 +33,8 @@ export interface Supervisor {
   stop(deadline: AbortSignal): Promise<void>;
 }
 
+/** A worker that lived so long was well: its end is a first failure. */
+const healthyMs = 60_000;
 /** From telling the worker that nobody waits to ending it. */
 const abortGraceMs = 250;
 
@@ -108,6 +110,7 @@ export function superviseWorker(options: SupervisorOptions): Supervisor {
   async function supervise(): Promise<void> {
     options.onState(state, "");
     while (!stopping.signal.aborted) {
+      const bornMs = performance.now();
       const reason = await live().catch((cause: unknown) => toError(cause).message);
       worker = undefined;
       earlier = sum(earlier, current);
@@ -118,6 +121,7 @@ export function superviseWorker(options: SupervisorOptions): Supervisor {
         enter("starting", "");
         continue;
       }
+      if (performance.now() - bornMs > healthyMs) backoff.reset();
       earlier = sum(earlier, { ...nothing, errors: 1 });
       last = { ...last, lastError: reason };
       enter("retrying", reason);

@@ -5,7 +5,7 @@
 //    0  magic 8 B "SLUICEC1" | 8 version u16 = 1 | 10 zeros 6 B | 16 generation u64: slot = generation modulo 2
 //   24  offset u64: everything below is done     | 32 timeMs f64: when | 40 zeros | 508 crc32 u32 over 0…508
 
-import { closeSync, fdatasyncSync, fsyncSync, openSync, readdirSync, readSync, writeSync } from "node:fs";
+import { closeSync, existsSync, fdatasyncSync, fsyncSync, openSync, readdirSync, readSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { toError } from "../errors.ts";
@@ -17,6 +17,9 @@ const checksumAt = 508;
 const magic = "SLUICEC1";
 const version = 1;
 const suffix = ".cursor";
+
+/** Where a journal's cursors are, below its folder. */
+export const cursorsFolder = "cursors";
 
 export interface CursorOptions {
   /** Exists already. */
@@ -116,8 +119,9 @@ export function openCursor(options: CursorOptions): Cursor {
   };
 }
 
-/** Every cursor of a folder that has a valid slot. */
+/** Every cursor of a folder that has a valid slot; none when there is no such folder. */
 export function listCursors(dir: string): { readonly name: string; readonly position: Offset }[] {
+  if (!existsSync(dir)) return [];
   const names = readdirSync(dir).filter((file) => file.endsWith(suffix));
   return names.flatMap((file) => {
     const fd = openSync(join(dir, file), "r");

@@ -20,7 +20,7 @@ interface Entry extends Names {
   readonly key: Slot;
 }
 
-/** One per reader. Direct-mapped: a name that falls on another's place replaces it. */
+/** One per reader. Each name has two places; a third that falls on them replaces the older. */
 export class NameCache {
   readonly #entries: (Entry | undefined)[] = Array.from({ length: entryCount });
 
@@ -33,17 +33,25 @@ export class NameCache {
     if (length > longestKeyBytes || length < 4) return decode(slot.bytes, start, end, lengths);
     const { view } = slot;
     let hash = lengths;
-    for (let at = start; at <= end - 4; at += 4) hash = Math.imul(hash ^ view.getUint32(at, true), 0x9e3779b1);
-    hash = Math.imul(hash ^ view.getUint32(end - 4, true), 0x9e3779b1);
-    const index = (hash ^ (hash >>> 15)) & (entryCount - 1);
-    const entry = this.#entries[index];
-    if (entry !== undefined && entry.lengths === lengths && isEqual(entry.key, view, start, length)) return entry;
+    for (let at = start; at <= end - 4; at += 4) hash = mix(hash, view.getUint32(at, true));
+    hash = mix(hash, view.getUint32(end - 4, true));
+    const index = (hash ^ (hash >>> 16)) & (entryCount - 1);
+    const first = this.#entries[index];
+    if (first !== undefined && first.lengths === lengths && isEqual(first.key, view, start, length)) return first;
+    const second = this.#entries[index ^ 1];
+    if (second !== undefined && second.lengths === lengths && isEqual(second.key, view, start, length)) return second;
     const names = decode(slot.bytes, start, end, lengths);
     const bytes = Buffer.from(slot.bytes.subarray(start, end));
     const key: Slot = { bytes, view: new DataView(bytes.buffer, bytes.byteOffset, length) };
+    this.#entries[index ^ 1] = first;
     this.#entries[index] = { ...names, lengths, key };
     return names;
   }
+}
+
+/** FxHash's step; the rotation brings what differs in high bits back to where a multiplication spreads it. */
+function mix(hash: number, word: number): number {
+  return Math.imul(((hash << 5) | (hash >>> 27)) ^ word, 0x9e3779b1);
 }
 
 /** Both are at least 4 bytes long; the last step overlaps the one before. */

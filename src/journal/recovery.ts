@@ -15,7 +15,7 @@ import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { SluiceError } from "../errors.ts";
 import { toOffset, type Offset } from "../reading.ts";
-import { listCursors } from "./cursor.ts";
+import { cursorsFolder, listCursors } from "./cursor.ts";
 import type { LiveSegment } from "./store.ts";
 import {
   findFrame,
@@ -32,7 +32,7 @@ import {
 } from "./segment.ts";
 
 /** Acknowledged bytes that cannot be read: the records from `from` up to, not including, `to` are lost. */
-export interface DamagedRange {
+interface DamagedRange {
   readonly segment: number;
   readonly fromByte: number;
   readonly toByte: number;
@@ -95,7 +95,10 @@ interface Found {
 }
 
 interface FoundFrames extends Found {
+  /** The first valid frame. */
   readonly firstFrame: Frame | undefined;
+  /** Something that should be a frame stands before it. */
+  readonly isBeginningLost: boolean;
 }
 
 export function recover(dir: string): Recovered {
@@ -103,7 +106,7 @@ export function recover(dir: string): Recovered {
   const found = readHeaders(dir);
   const id = identify(dir, found);
   const seed = toFrameSeed(id);
-  const files = found.map((file) => ({ ...file, firstFrame: readFirstFrame(dir, file, seed) }));
+  const files = found.map((file) => readFirstFrame(dir, file, seed));
   const { live, superseded, empty } = sortOut(files);
   const last = live.at(-1);
   const scan = last === undefined ? undefined : scanSegment(dir, last.file, seed, last.base);
@@ -121,7 +124,7 @@ export function recover(dir: string): Recovered {
   }
 
   const end = Math.max(scan?.end ?? 0, ...found.map(({ header }) => header?.baseOffset ?? 0));
-  const next = Math.max(end, ...listCursors(dir).map(({ position }) => position));
+  const next = Math.max(end, ...listCursors(join(dir, cursorsFolder)).map(({ position }) => position));
   const { unreadable, tornBytes } = putAside(dir, empty, last?.file.number ?? 0, garbage);
   const epochs = files.map(({ header, firstFrame }) => header?.epoch ?? firstFrame?.epoch ?? 0);
   return {
@@ -180,14 +183,15 @@ function identify(dir: string, found: readonly Found[]): string {
   return randomBytes(16).toString("hex");
 }
 
-function readFirstFrame(dir: string, { number, size, headerLength }: Found, seed: number): Frame | undefined {
-  if (size <= headerLength) return undefined;
+function readFirstFrame(dir: string, file: Found, seed: number): FoundFrames {
+  const { number, size, headerLength } = file;
+  if (size <= headerLength) return { ...file, firstFrame: undefined, isBeginningLost: false };
   const path = join(dir, toSegmentName(number));
   const first = parseFrame(readPart(path, headerLength, maximumFrameBytes).bytes, 0, seed);
-  if (first !== undefined) return first;
+  if (first !== undefined) return { ...file, firstFrame: first, isBeginningLost: false };
   const bytes = readFileSync(path);
   const at = findFrame(bytes, segmentHeaderBytes, seed, 0);
-  return at === undefined ? undefined : parseFrame(bytes, at, seed);
+  return { ...file, firstFrame: at === undefined ? undefined : parseFrame(bytes, at, seed), isBeginningLost: true };
 }
 
 /** Rule 2, from the newest segment to the oldest: what counts, each up to the base of the next. */
@@ -208,6 +212,11 @@ function sortOut(files: readonly FoundFrames[]): {
       live.unshift({ file, base, end });
       end = base;
     }
+  }
+  // What the journal begins with is told by no other segment, when its first frames are damaged.
+  const [oldest] = live;
+  if (oldest?.file.isBeginningLost === true && oldest.file.header !== undefined) {
+    live[0] = { ...oldest, base: toOffset(Math.min(oldest.base, oldest.file.header.baseOffset)) };
   }
   return { live, superseded, empty };
 }

@@ -17,6 +17,3 @@ export interface Listener extends AsyncDisposable {
   readonly host: string;
   readonly port: number;
 }
-
-/** Opens the port. Rejects with a SluiceError that names host and port. */
-export type Listen = (accept: Accept) => Promise<Listener>;

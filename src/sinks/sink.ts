@@ -33,8 +33,8 @@ export type Written =
   | { readonly kind: "except"; readonly refused: readonly [RefusedEntry, ...RefusedEntry[]] };
 
 /**
- * Where readings go. One call at a time, in this order: position, write, write, …, dispose. After a call has thrown, the sink is disposed and a
- * new one is opened, with backoff and for ever; so a sink needs no logic for reconnecting.
+ * Where readings go. One call at a time, in this order: position, write, write, …, dispose. After a call has thrown, the
+ * sink is disposed and a new one is opened, with backoff and for ever; so a sink needs no logic for reconnecting.
  */
 export interface Sink extends AsyncDisposable {
   /**
@@ -43,9 +43,10 @@ export interface Sink extends AsyncDisposable {
    */
   position?(): Promise<Offset | undefined>;
   /**
-   * Writes a batch; resolves when it is durable. Throwing means: nothing is known, the same entries come again. So entries may come
-   * twice, also after a crash, and (batch.gateway, offset) is their idempotency key. Entries are in journal order; there
-   * may be none, when only the position has moved. Aborting `signal` means that the gateway will not wait any longer: throw soon.
+   * Writes a batch; resolves when it is durable. Throwing means: nothing is known, the same entries come again. So
+   * entries may come twice, also after a crash, and (batch.gateway, offset) is their idempotency key. Entries are in
+   * journal order; there may be none, when only the position has moved. Aborting `signal` means that the gateway will
+   * not wait any longer: throw soon.
    */
   write(batch: Batch, signal: AbortSignal): Promise<Written>;
 }

@@ -17,8 +17,8 @@ export interface TopicPattern {
   readonly shape: string;
 }
 
-export const maximumPatternLength = 1024;
-export const maximumPatternLevels = 64;
+const maximumPatternLength = 1024;
+const maximumPatternLevels = 64;
 
 const nameShape = /^\{[A-Za-z][A-Za-z0-9_]*\}$/;
 

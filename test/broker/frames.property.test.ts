@@ -250,7 +250,7 @@ function mutate(whole: Buffer, list: readonly Edit[], keepLength: boolean): Buff
   return bytes(body[0] ?? 0, variable(Math.max(0, body.length - 1)), body.slice(1));
 }
 
-const runs = { numRuns: 4000 };
+const runs = { numRuns: 2000 };
 
 describe("Every packet that the checks accept", () => {
   test("is parsed by mqtt-packet to one sound packet, when the bytes are arbitrary", () => {
@@ -271,9 +271,9 @@ describe("Every packet that the checks accept", () => {
         const of = versionOf(packet, other);
         if (expectHarmless(mutate(generate(packet, of), list, keepLength), of)) accepted++;
       }),
-      { numRuns: 12_000 },
+      { numRuns: 6000 },
     );
-    expect(accepted).toBeGreaterThan(100);
+    expect(accepted).toBeGreaterThan(50);
   });
 });
 

@@ -90,13 +90,16 @@ describe("a configuration file", () => {
     }
   });
 
-  test("works beside a package.json that says CommonJS", async () => {
+  test("works beside a package.json that says CommonJS or nothing, in TypeScript and in JavaScript", async () => {
     const folder = await openFolder();
-    await folder.write("package.json", `{ "type": "commonjs" }`);
     await folder.write("helper.ts", `export const shutdownMs: number = 7;`);
-    expect(await folder.problems(`import { shutdownMs } from "./helper.ts";\n${minimal}; void shutdownMs;`)).toEqual(
-      [],
-    );
+    const text = `import { shutdownMs } from "./helper.ts";\n${minimal.replace("{ streams", "{ shutdownMs, streams")}`;
+    for (const manifest of [`{ "type": "commonjs" }`, `{}`]) {
+      await folder.write("package.json", manifest);
+      for (const name of ["gateway.ts", "gateway.js"]) {
+        expect(await folder.load(await folder.write(name, text))).toMatchObject({ config: { shutdownMs: 7 } });
+      }
+    }
   });
 
   test("may use a zod that its own folder has", async () => {
@@ -161,7 +164,7 @@ describe("what is wrong with a configuration", () => {
         sinks: [sqlite({ path: 5 }), sqlite({ name: "other", file: "x" }), sqlite(), 7],
         http: { host: "0.0.0.0", port: "8080" },
         log: { level: "loud" },
-        journal: { maxBytes: 2 ** 24 },
+        journal: { maxBytes: 2 ** 20 },
         limits: { maximumPacketBytes: 1e9, sessions: 1.5 },
         limts: {},
       });`,
@@ -182,7 +185,7 @@ describe("what is wrong with a configuration", () => {
       'http.host: expected a loopback address such as 127.0.0.1, because this server asks for no credentials, got "0.0.0.0"',
       'http.port: expected a number, got "8080"',
       'log.level: expected one of fatal, error, warn, info, debug, trace, silent, got "loud"',
-      "journal.maxBytes: expected at least two segments, 134217728 bytes, got 16777216",
+      "journal.maxBytes: expected at least 4194304, got 1048576",
       "limits.maximumPacketBytes: expected at most 458752, got 1000000000",
       "limits.sessions: expected a whole number, got 1.5",
       "limts: unknown; known here: listeners, streams, handlers, sinks, dataDir, http, log, credentials, journal, limits, shutdownMs",

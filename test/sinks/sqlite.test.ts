@@ -73,12 +73,15 @@ describe("the sqlite sink", () => {
     const context = await openContext();
     await using sink = await openSink(context);
     await sink.write(makeBatch([0]), never);
-    openReader(fileOf(context), { readOnly: false }).exec(
+    const other = openReader(fileOf(context), { readOnly: false });
+    other.exec(
       `CREATE TRIGGER stop BEFORE INSERT ON readings WHEN NEW.offset = 5 BEGIN SELECT raise(ABORT, 'not five'); END`,
     );
     await expect(sink.write(makeBatch([3, 4, 5, 6]), never)).rejects.toThrow("not five");
     expect(await sink.position?.()).toBe(1);
-    expect(openReader(fileOf(context)).prepare("SELECT count(*) AS n FROM readings").get()).toEqual({ n: 1 });
+    expect(other.prepare("SELECT count(*) AS n FROM readings").get()).toEqual({ n: 1 });
+    other.exec("DROP TRIGGER stop");
+    expect(await sink.write(makeBatch([3, 4, 5, 6]), never)).toEqual({ kind: "all" });
   });
 
   test("refuses only the entries whose data is not JSON, and leaves its position where it was", async () => {

@@ -84,6 +84,14 @@ describe("streamsSettings", () => {
     expect(problems(climate, { ...climate, name: "other", topic: "devices/{device}/#" })).toEqual([]);
   });
 
+  test("does not compare topics that are no patterns", () => {
+    const wrong = { ...climate, topic: "" };
+    expect(problems(wrong, { ...wrong, name: "other" })).toEqual([
+      "[0].topic must not be empty",
+      "[1].topic must not be empty",
+    ]);
+  });
+
   test("describes every setting, for the documentation", () => {
     const undescribed = Object.entries(streamSettings.shape).filter(([, setting]) => setting.description === undefined);
     expect(undescribed).toEqual([]);

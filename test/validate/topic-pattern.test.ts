@@ -61,6 +61,8 @@ describe("matchesPattern", () => {
     ["a/#", "a/b/c", true],
     ["a/#", "a", true],
     ["a/#", "ab", false],
+    ["a/+/#", "a", false],
+    ["a/+/#", "a/b", true],
     ["#", "a/b", true],
     ["+", "a", true],
     ["+", "a/b", false],

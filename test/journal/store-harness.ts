@@ -1,0 +1,63 @@
+// The writer's work without its thread: what tests of the bytes on disk use, many times in a second.
+
+import { nodeDisk, type Disk } from "../../src/journal/disk.ts";
+import type { JournalShare } from "../../src/journal/reader.ts";
+import { recover } from "../../src/journal/recovery.ts";
+import { createRingMemory, RingDrain, RingFiller } from "../../src/journal/ring.ts";
+import { SegmentStore } from "../../src/journal/store.ts";
+import { SegmentTable } from "../../src/journal/table.ts";
+import { toOffset } from "../../src/reading.ts";
+import { message, payloads, readAll } from "./fixtures.ts";
+
+export interface StoreHarness {
+  readonly store: SegmentStore;
+  readonly table: SegmentTable;
+  readonly share: JournalShare;
+  /** All payloads. */
+  readonly read: () => string[];
+  readonly readAll: () => ReturnType<typeof readAll>;
+  /** Makes so many more messages durable, numbered by their offsets. */
+  readonly commit: (count: number) => void;
+}
+
+/** Recovers a folder, writes its last commit again and takes commits: the writer without its thread. */
+export function openStore(dir: string, disk: Disk = nodeDisk, segmentBytes = 2 ** 20): StoreHarness {
+  const { id, epoch, nextNumber, segments, lastCommit, next } = recover(dir);
+  const table = SegmentTable.create(64);
+  const options = { dir, disk, table, journalId: id, epoch, streams: ["climate"], segmentBytes, nextNumber, segments };
+  const store = new SegmentStore({ ...options, durable: lastCommit?.base ?? next });
+  if (lastCommit === undefined) {
+    store.begin(next);
+  } else {
+    store.commit(
+      lastCommit.frames.map(({ bytes }) => bytes),
+      lastCommit.end,
+    );
+  }
+  const memory = createRingMemory();
+  const filler = new RingFiller(memory, next);
+  const drain = new RingDrain(memory);
+  let sequence: number = next;
+  const share = { dir, id, table: table.buffer };
+  return {
+    store,
+    table,
+    share,
+    read: () => payloads(readAll(share).entries),
+    readAll: () => readAll(share),
+    commit(count: number): void {
+      for (let left = count; left > 0; left -= 1) {
+        filler.fill(message(sequence), toOffset(sequence), 0, undefined);
+        sequence += 1;
+      }
+      filler.submit(toOffset(sequence));
+      const frames = drain.take();
+      const to = toOffset(sequence);
+      try {
+        store.commit(frames, to);
+      } finally {
+        filler.release(frames.length);
+      }
+    },
+  };
+}
