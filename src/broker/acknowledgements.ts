@@ -27,8 +27,15 @@ export class Acknowledgements {
   /** What Aedes wrote, by queue index. */
   readonly #frames = new Map<number, Uint8Array>();
 
+  #pubacks = 0;
+
   get size(): number {
     return this.#types.length - this.#head;
+  }
+
+  /** Those of QoS 1. */
+  get pubacks(): number {
+    return this.#pubacks;
   }
 
   /** A telemetry message in the journal at `offset`. */
@@ -84,6 +91,7 @@ export class Acknowledgements {
   }
 
   #write(buffer: Buffer, at: number, index: number, version: ProtocolVersion, nowMs: number, latency: Latency): number {
+    if (this.#types[index] === packetType.puback) this.#pubacks -= 1;
     const frame = this.#frames.get(index);
     if (frame !== undefined) {
       buffer.set(frame, at);
@@ -95,6 +103,7 @@ export class Acknowledgements {
   }
 
   #push(type: AcknowledgementType, packetId: number, code: number, offset: number, sinceMs: number): void {
+    if (type === packetType.puback) this.#pubacks += 1;
     this.#types.push(type);
     this.#packetIds.push(packetId);
     this.#codes.push(code);

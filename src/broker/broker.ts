@@ -19,7 +19,8 @@ import type { Message, Offset, QoS, Rejection, Route, Verdict } from "../reading
 import type { Latency, Traffic } from "../telemetry.ts";
 import type { Authenticate } from "./authenticate.ts";
 import { isReservedTopic, rejectedTopic } from "./authorize.ts";
-import { type Connection, type ConnectionContext, openConnection, type ShownMessage } from "./connection.ts";
+import { type Connection, openConnection } from "./connection.ts";
+import type { ConnectionContext, ShownMessage } from "./connection-context.ts";
 import { createFanOut } from "./fan-out.ts";
 import type { Limits } from "./limits.ts";
 import { Sessions } from "./sessions.ts";

@@ -1,71 +1,28 @@
 // One object between a socket and Aedes. It splits MQTT packets, checks each strictly before Aedes sees it (ADR 0002),
 // takes telemetry (a PUBLISH whose topic belongs to a stream, any QoS) straight to the intake, answers it in order once
 // it is on disk, and stops reading the socket while the journal, Aedes or the client itself cannot take more.
-//
-// A QoS 2 telemetry handshake is kept here and not in Aedes (ADR 0003): the message enters the journal in the order of
-// the socket, once, however often it is retransmitted, also over a new connection of the same session.
 
 import type { Duplex } from "node:stream";
 import type { Client } from "aedes";
-import type { DisconnectReason, EventBus } from "../events.ts";
+import type { DisconnectReason } from "../events.ts";
 import type { Peer } from "../listener/listener.ts";
-import type { Message, Offset, QoS, RefusalReason, Route } from "../reading.ts";
-import type { Latency, Traffic } from "../telemetry.ts";
-import { Acknowledgements, type AcknowledgementType } from "./acknowledgements.ts";
+import type { Offset, RefusalReason } from "../reading.ts";
+import { Acknowledgements } from "./acknowledgements.ts";
 import { AedesStream } from "./aedes-stream.ts";
-import { isReservedTopic } from "./authorize.ts";
-import type { TelemetryTarget } from "./broker.ts";
 import { checkConnect, type ConnectFacts } from "./connect-check.ts";
-import { type Fault, FrameSplitter, packetType, type ProtocolVersion, reasonCode, type WireLimits } from "./frames.ts";
-import type { Limits } from "./limits.ts";
-import { checkPacket, checkPublish, PublishView, topicOf } from "./packet-check.ts";
-import { encodeConnackRefusal, encodeDisconnect, writeAck } from "./packet-writer.ts";
-
-/** Unfinished QoS 2 telemetry of one session: packet identifier to the record's offset. */
-export interface Qos2Session {
-  /** The connection that continues the session. */
-  owner: Connection;
-  readonly offsets: Map<number, Offset>;
-}
-
-/** What all connections of a broker share. */
-export interface ConnectionContext {
-  readonly target: TelemetryTarget;
-  readonly limits: Limits;
-  readonly wireLimits: WireLimits;
-  readonly events: EventBus;
-  readonly traffic: Traffic;
-  readonly puback: Latency;
-  readonly connections: Set<Connection>;
-  readonly byClientId: Map<string, Connection>;
-  /** Connections that owe acknowledgements: looked at once per commit. */
-  readonly owing: Set<Connection>;
-  readonly unfinishedQos2: Map<string, Qos2Session>;
-  /** True from shutdown on: nothing is read any more. */
-  readonly stopped: () => boolean;
-  /** Starts an Aedes client on the stream. */
-  readonly attach: (stream: AedesStream, connection: Connection) => Client;
-  /** A clean start: Aedes' own unfinished QoS 2 messages of the session are void. */
-  readonly forgetIncoming: (clientId: string) => void;
-  /** True when somebody subscribes to the topic; good until `matchVersion` changes. */
-  readonly matches: (topic: string) => boolean;
-  readonly matchVersion: () => number;
-  /** Shows accepted telemetry to subscribers. `packet` is the whole PUBLISH in MQTT 5, for its properties. */
-  readonly show: (shown: ShownMessage) => void;
-}
-
-export interface ShownMessage {
-  readonly topic: string;
-  readonly payload: Buffer;
-  readonly qos: QoS;
-  readonly retain: boolean;
-  readonly clientId: string;
-  /** The MQTT 5 PUBLISH as it came, when it has properties. */
-  readonly packet: Buffer | undefined;
-}
+import type { ConnectionContext } from "./connection-context.ts";
+import { type Fault, FrameSplitter, packetType, type ProtocolVersion, reasonCode } from "./frames.ts";
+import { IncomingPublish } from "./incoming-publish.ts";
+import { checkPacket } from "./packet-check.ts";
+import { encodeConnackRefusal, encodeDisconnect, maximumAckBytes, writeAck } from "./packet-writer.ts";
 
 type Stage = "new" | "connecting" | "connected" | "closed";
 
+/** A CONNECT with an authentication method is refused, so no AUTH may follow. */
+const noAuth: Fault = {
+  reason: "AUTH without an authentication method [MQTT-4.12.0-6]",
+  code: reasonCode.protocolError,
+};
 const CONNECT = packetType.connect << 4;
 /** How long a closing socket may take to send what is left. */
 const LINGER_MS = 2000;
@@ -78,16 +35,13 @@ export class Connection {
   readonly #socket: Duplex;
   readonly #peer: Peer;
   readonly #splitter: FrameSplitter;
-  readonly #outgoing = new FrameSplitter(0x10000004);
   readonly #owed = new Acknowledgements();
-  readonly #view = new PublishView();
+  readonly #publish: IncomingPublish;
   #stage: Stage = "new";
   #stream: AedesStream | undefined;
   #client: Client | undefined;
   #version: ProtocolVersion = 4;
   #facts: ConnectFacts | undefined;
-  #identity: string | undefined;
-  #qos2: Qos2Session | undefined;
   /** Aedes' read side is full; its next read continues. */
   #aedesFull = false;
   #processing = false;
@@ -95,20 +49,21 @@ export class Connection {
   #problem: string | undefined;
   #successor = false;
   #sinceMs = performance.now();
-  #receivedAtMs = 0;
-  #receivedAt = Date.now();
-  // The topic of the PUBLISH before: devices publish to one topic, so looking it up again is seldom needed.
-  #topicBytes = Buffer.alloc(0);
-  #topic = "";
-  #route: Route | undefined;
-  #watched = false;
-  #watchedVersion = -1;
 
   constructor(context: ConnectionContext, socket: Duplex, peer: Peer) {
     this.#context = context;
     this.#socket = socket;
     this.#peer = peer;
     this.#splitter = new FrameSplitter(context.limits.maximumPacketBytes);
+    this.#publish = new IncomingPublish(
+      context,
+      {
+        forward: (buffer, start, end) => this.#forward(buffer, start, end),
+        acknowledge: () => void this.acknowledge(context.target.durable(), performance.now()),
+        end: (reason, detail, code) => this.#end(reason, detail, code),
+      },
+      this.#owed,
+    );
     context.traffic.socketsOpened += 1;
     context.traffic.socketsOpen += 1;
     context.connections.add(this);
@@ -128,7 +83,7 @@ export class Connection {
 
   /** The device that the client's credentials stand for. */
   identify(deviceId: string | undefined): void {
-    this.#identity = deviceId;
+    this.#publish.identify(deviceId);
   }
 
   /** A connection with the same client id was authenticated: Aedes will end this one. */
@@ -143,8 +98,9 @@ export class Connection {
 
   /** Writes the acknowledgements of what is on disk. Returns true when more are owed. */
   acknowledge(durable: Offset, nowMs: number): boolean {
+    const before = this.#owed.size;
     const bytes = this.#owed.release(durable, this.#version, nowMs, this.#context.puback);
-    if (bytes !== undefined) this.#write(bytes);
+    if (bytes !== undefined) this.#write(bytes, before - this.#owed.size);
     return this.#owed.size > 0;
   }
 
@@ -160,7 +116,11 @@ export class Connection {
       const keepAliveS = this.#facts?.keepAliveS ?? 0;
       // [MQTT-3.1.2-22]; a client that is not being read may have spoken.
       if (keepAliveS > 0 && silentMs > keepAliveS * 1500 && !this.#socket.isPaused()) {
-        this.#end("keep-alive", `nothing received for 1.5 times its keep-alive of ${keepAliveS} s`, 0x8d);
+        this.#end(
+          "keep-alive",
+          `nothing received for 1.5 times its keep-alive of ${keepAliveS} s`,
+          reasonCode.keepAliveTimeout,
+        );
       }
     }
   }
@@ -173,7 +133,7 @@ export class Connection {
 
   /** The gateway stops: DISCONNECT 0x8B to MQTT 5 clients [MQTT-4.13], and the end. */
   shutdown(): void {
-    this.#end("shutdown", "the gateway is stopping", 0x8b);
+    this.#end("shutdown", "the gateway is stopping", reasonCode.serverShuttingDown);
   }
 
   destroy(): void {
@@ -185,10 +145,10 @@ export class Connection {
   #receive(chunk: Buffer): void {
     this.#context.traffic.bytesReceived += chunk.length;
     if (this.#ended !== undefined) return;
-    this.#receivedAt = Date.now();
-    this.#receivedAtMs = performance.now();
+    const nowMs = performance.now();
+    this.#publish.receivedAt(Date.now(), nowMs);
     // Before CONNECT the clock runs from the opening of the socket, however many bytes drip in.
-    if (this.#stage === "connected") this.#sinceMs = this.#receivedAtMs;
+    if (this.#stage === "connected") this.#sinceMs = nowMs;
     if (this.#stage === "new" && this.#splitter.pendingBytes === 0 && chunk[0] !== CONNECT) {
       // Not left to the frame check: an HTTP client's first line looks like the begin of a longer packet.
       this.#fault({ reason: "the first packet is not a CONNECT [MQTT-3.1.0-1]", code: reasonCode.protocolError });
@@ -207,7 +167,7 @@ export class Connection {
         break;
       }
       if (!splitter.next()) {
-        if (splitter.fault !== undefined) this.#fault(splitter.fault);
+        if (splitter.fault !== undefined) this.#fault(splitter.fault, "packet-too-large");
         else if (this.#socket.isPaused()) this.#socket.resume();
         break;
       }
@@ -238,15 +198,24 @@ export class Connection {
     if (this.#stage === "new") {
       this.#connect(buffer, start, bodyStart, end);
     } else if (type === packetType.publish) {
-      this.#publish(buffer, start, bodyStart, end);
+      const fault = this.#publish.take(buffer, start, bodyStart, end);
+      if (fault !== undefined) this.#fault(fault, "malformed");
     } else {
-      const fault = checkPacket(buffer, start, bodyStart, end, this.#version, this.#context.wireLimits);
+      const { wireLimits } = this.#context;
+      const expiryS = this.#facts?.sessionExpiryS;
+      const fault =
+        type === packetType.auth
+          ? noAuth
+          : checkPacket(buffer, start, bodyStart, end, this.#version, wireLimits, expiryS);
       if (fault !== undefined) {
         this.#fault(fault);
         return;
       }
       if (type === packetType.disconnect) this.#ended = { reason: "client", detail: "it sent DISCONNECT" };
-      else if (type === packetType.pubrel && this.#releaseQos2(buffer.readUInt16BE(bodyStart))) return;
+      else if (type === packetType.pubrel && this.#publish.release(buffer.readUInt16BE(bodyStart))) {
+        this.#complete(buffer.readUInt16BE(bodyStart));
+        return;
+      }
       this.#forward(buffer, start, end);
     }
   }
@@ -271,135 +240,18 @@ export class Connection {
         this.#aedesFull = false;
         this.proceed();
       },
-      onBytes: (bytes, written) => this.#fromAedes(bytes, written),
+      onPacket: (bytes, first, body, last) => this.#passesOut(bytes, first, body, last),
+      onBytes: (bytes) => this.#socketWrite(bytes),
+      onWritten: (written) => this.#afterAedesWrote(written),
       onDestroyed: (error) => this.#aedesEnded(error),
     });
     this.#client = this.#context.attach(this.#stream, this);
     this.#stream.push(packet);
   }
 
-  #publish(buffer: Buffer, start: number, bodyStart: number, end: number): void {
-    const context = this.#context;
-    const view = this.#view;
-    const first = buffer[start] ?? 0;
-    const fault = checkPublish(buffer, bodyStart, end, first, this.#version, view, context.wireLimits);
-    if (fault !== undefined) {
-      this.#fault(fault);
-      return;
-    }
-    context.traffic.publishReceived += 1;
-    context.traffic.publishBytesReceived += view.payloadEnd - view.payloadStart;
-    this.#findRoute(buffer, view);
-    if (!this.#withinQuota(view)) {
-      this.#refuse(view, "quota");
-      this.#end("limit", `more than ${context.limits.maximumInflightQos2} unfinished messages`, 0x93);
-    } else if (this.#route !== undefined) {
-      this.#telemetry(buffer, start, end, view, this.#route);
-    } else if (isReservedTopic(this.#topic)) {
-      this.#refuse(view, "reserved-topic");
-      if (view.qos > 0) this.#owed.ready(acknowledgementOf(view.qos), view.packetId, 0x87, this.#receivedAtMs);
-      this.acknowledge(context.target.durable(), this.#receivedAtMs);
-    } else {
-      if (view.qos > 0) this.#owed.afterAedes(acknowledgementOf(view.qos), view.packetId, this.#receivedAtMs);
-      this.#forward(buffer, start, end);
-    }
-  }
-
-  /** Sets #topic and #route, from the PUBLISH before when its topic bytes were the same. */
-  #findRoute(buffer: Buffer, view: PublishView): void {
-    const { topicStart, topicEnd } = view;
-    const last = this.#topicBytes;
-    if (last.length === topicEnd - topicStart && buffer.compare(last, 0, last.length, topicStart, topicEnd) === 0)
-      return;
-    this.#topicBytes = Buffer.from(buffer.subarray(topicStart, topicEnd));
-    this.#topic = topicOf(buffer, view);
-    this.#route = this.#context.target.route(this.#topic);
-    this.#watchedVersion = -1;
-  }
-
-  /** MQTT 5 clients were told the receive maximum [MQTT-3.3.4-9]; of older ones only QoS 2 messages are remembered. */
-  #withinQuota({ qos, packetId }: PublishView): boolean {
-    if (qos === 0) return true;
-    const unfinished = this.#qos2?.offsets.size ?? 0;
-    const counted = this.#version === 5 ? unfinished + this.#owed.size : qos === 2 ? unfinished : 0;
-    return counted < this.#context.limits.maximumInflightQos2 || this.#qos2?.offsets.has(packetId) === true;
-  }
-
-  #telemetry(buffer: Buffer, start: number, end: number, view: PublishView, route: Route): void {
-    const { qos, packetId, retain } = view;
-    const known = qos === 2 ? this.#qos2?.offsets.get(packetId) : undefined;
-    if (known !== undefined) {
-      this.#owed.afterCommit(packetType.pubrec, packetId, known, this.#receivedAtMs); // [MQTT-4.3.3-10]: not again
-      this.acknowledge(this.#context.target.durable(), this.#receivedAtMs);
-      return;
-    }
-    const payload = buffer.subarray(view.payloadStart, view.payloadEnd);
-    const clientId = this.clientId;
-    const message: Message = {
-      topic: this.#topic,
-      payload,
-      clientId,
-      deviceId: route.deviceId ?? clientId,
-      receivedAt: this.#receivedAt,
-      qos,
-      packetId: qos === 2 ? packetId : 0,
-      ...(this.#identity === undefined ? undefined : { identity: this.#identity }),
-    };
-    const verdict = this.#context.target.take(message, route);
-    if (verdict.kind === "refused") {
-      // What was refused for a passing reason must be sent again: no acknowledgement, and the end of the connection.
-      this.#context.events.emit("refused", clientId, this.#topic, verdict.reason);
-      this.#end("limit", `message refused: ${verdict.reason}`, reasonCode.quotaExceeded);
-      return;
-    }
-    if (qos > 0) this.#owed.afterCommit(acknowledgementOf(qos), packetId, verdict.offset, this.#receivedAtMs);
-    if (qos === 2) this.#rememberQos2(packetId, verdict.offset);
-    if (verdict.kind === "appended" && (retain || this.#isWatched())) this.#show(buffer, start, end, view, payload);
-  }
-
-  #isWatched(): boolean {
-    const version = this.#context.matchVersion();
-    if (version !== this.#watchedVersion) {
-      this.#watchedVersion = version;
-      this.#watched = this.#context.matches(this.#topic);
-    }
-    return this.#watched;
-  }
-
-  #show(buffer: Buffer, start: number, end: number, view: PublishView, payload: Buffer): void {
-    const packet = view.propertiesEnd > view.propertiesStart ? Buffer.from(buffer.subarray(start, end)) : undefined;
-    const { qos, retain } = view;
-    const { clientId } = this;
-    this.#context.show({ topic: this.#topic, payload: Buffer.from(payload), qos, retain, clientId, packet });
-  }
-
-  #rememberQos2(packetId: number, offset: Offset): void {
-    if (this.#qos2 === undefined) {
-      this.#qos2 = { owner: this, offsets: new Map() };
-      this.#context.unfinishedQos2.set(this.clientId, this.#qos2);
-    }
-    this.#qos2.offsets.set(packetId, offset);
-  }
-
-  /** PUBREL of a message that this room remembers: forgets it and answers; false: it is for Aedes. */
-  #releaseQos2(packetId: number): boolean {
-    if (this.#qos2?.offsets.delete(packetId) !== true) return false;
-    if (this.#qos2.offsets.size === 0) this.#forgetQos2();
-    const bytes = Buffer.allocUnsafe(4);
-    writeAck(bytes, 0, packetType.pubcomp, packetId, this.#version, 0);
-    this.#write(bytes);
-    return true;
-  }
-
-  #forgetQos2(): void {
-    const { clientId } = this;
-    if (this.#context.unfinishedQos2.get(clientId) === this.#qos2) this.#context.unfinishedQos2.delete(clientId);
-    this.#qos2 = undefined;
-  }
-
-  #refuse({ qos }: PublishView, reason: RefusalReason): void {
-    this.#context.events.emit("received", qos);
-    this.#context.events.emit("refused", this.clientId, this.#topic, reason);
+  #complete(packetId: number): void {
+    const bytes = Buffer.allocUnsafe(maximumAckBytes);
+    this.#write(bytes.subarray(0, writeAck(bytes, 0, packetType.pubcomp, packetId, this.#version, 0)));
   }
 
   // — To and from Aedes —
@@ -410,31 +262,7 @@ export class Connection {
     this.#aedesFull = !this.#stream.push(Buffer.from(buffer.subarray(start, end)));
   }
 
-  /** Whole packets from Aedes: PUBACK and PUBREC take their place in the order, everything else goes out as it is. */
-  #fromAedes(bytes: Buffer, written: () => void): void {
-    const splitter = this.#outgoing;
-    splitter.push(bytes);
-    let from = -1;
-    let to = -1;
-    while (splitter.next()) {
-      const { buffer, start, bodyStart, end } = splitter;
-      if (this.#passesOut(buffer, start, bodyStart, end)) {
-        if (from < 0) from = start;
-        to = end;
-      } else if (from >= 0) {
-        this.#socketWrite(buffer.subarray(from, to));
-        from = -1;
-      }
-      if (end === buffer.length && from >= 0) {
-        this.#socketWrite(buffer.subarray(from, to));
-        from = -1;
-      }
-    }
-    if (this.#owed.size > 0) this.acknowledge(this.#context.target.durable(), performance.now());
-    if (this.#socket.writableNeedDrain && !this.#socket.destroyed) this.#socket.once("drain", written);
-    else written();
-  }
-
+  /** A packet from Aedes: PUBACK and PUBREC take their place in the order, everything else goes out as it is. */
   #passesOut(buffer: Buffer, start: number, bodyStart: number, end: number): boolean {
     const { traffic } = this.#context;
     const type = (buffer[start] ?? 0) >> 4;
@@ -451,6 +279,12 @@ export class Connection {
     return true;
   }
 
+  #afterAedesWrote(written: () => void): void {
+    if (this.#owed.size > 0) this.acknowledge(this.#context.target.durable(), performance.now());
+    if (this.#socket.writableNeedDrain && !this.#socket.destroyed) this.#socket.once("drain", written);
+    else written();
+  }
+
   #connack(code: number): void {
     const context = this.#context;
     if (code !== 0) {
@@ -461,7 +295,7 @@ export class Connection {
     this.#stage = "connected";
     this.#sinceMs = performance.now();
     const { clientId } = this;
-    this.#resumeQos2(clientId);
+    this.#publish.begin(clientId, this.#version, this.#facts?.cleanStart === true);
     context.byClientId.set(clientId, this);
     const { traffic } = context;
     traffic.connectionsAccepted += 1;
@@ -471,17 +305,6 @@ export class Connection {
     setImmediate(() => this.proceed());
   }
 
-  #resumeQos2(clientId: string): void {
-    const session = this.#context.unfinishedQos2.get(clientId);
-    if (session === undefined) return;
-    if (this.#facts?.cleanStart === true) {
-      this.#context.unfinishedQos2.delete(clientId);
-    } else {
-      session.owner = this;
-      this.#qos2 = session;
-    }
-  }
-
   #aedesEnded(error: Error | null): void {
     if (this.#successor) this.#end("taken-over", "another connection came with the same client id");
     else this.#end("error", this.#problem ?? error?.message ?? "the broker ended it");
@@ -489,17 +312,11 @@ export class Connection {
 
   // — The end —
 
-  #fault(fault: Fault): void {
-    const { events } = this.#context;
-    const buffer = this.#splitter.buffer;
-    if (this.#stage === "connected" && (buffer[this.#splitter.start] ?? 0) >> 4 === packetType.publish) {
-      events.emit("received", 0);
-      events.emit(
-        "refused",
-        this.clientId,
-        "",
-        fault.code === reasonCode.packetTooLarge ? "packet-too-large" : "malformed",
-      );
+  /** `refused`: what was wrong was a message, which counts as one that was not taken. */
+  #fault(fault: Fault, refused?: RefusalReason): void {
+    if (refused !== undefined && this.#stage === "connected") {
+      this.#context.events.emit("received", 0);
+      this.#context.events.emit("refused", this.clientId, "", refused);
     }
     const reason = fault.code === reasonCode.packetTooLarge ? "packet-too-large" : "protocol";
     if (this.#stage === "new" && fault.version !== undefined)
@@ -539,14 +356,14 @@ export class Connection {
     }
     context.traffic.clientsConnected -= 1;
     if (context.byClientId.get(clientId) === this) context.byClientId.delete(clientId);
-    const endsWithConnection = this.#client?.clean !== false;
-    if (endsWithConnection && this.#qos2?.owner === this) this.#forgetQos2();
+    if (this.#client?.clean !== false) this.#publish.forgetSession();
     context.events.emit("disconnected", clientId, reason, detail);
   }
 
-  #write(bytes: Buffer): void {
+  /** `packets` of the gateway's own, in one write. */
+  #write(bytes: Buffer, packets = 1): void {
     if (bytes.length === 0) return;
-    this.#context.traffic.packetsSent += 1;
+    this.#context.traffic.packetsSent += packets;
     this.#socketWrite(bytes);
   }
 
@@ -560,8 +377,6 @@ export class Connection {
 /** Reads from the socket from now on; the connection is in `context.connections` until it is closed. */
 export const openConnection = (context: ConnectionContext, socket: Duplex, peer: Peer): Connection =>
   new Connection(context, socket, peer);
-
-const acknowledgementOf = (qos: QoS): AcknowledgementType => (qos === 2 ? packetType.pubrec : packetType.puback);
 
 /** CONNECT: protocol name : string, level : u8, flags : u8, keep alive : u16. */
 const keepAliveAt = (buffer: Buffer, bodyStart: number): number => bodyStart + 2 + buffer.readUInt16BE(bodyStart) + 2;

@@ -37,7 +37,7 @@ export const packetType = {
 
 export type AckType = 4 | 5 | 6 | 7;
 
-/** The MQTT 5 reason codes that the checks give. */
+/** The MQTT 5 reason codes that the checks and the connection give. */
 export const reasonCode = {
   malformedPacket: 0x81,
   protocolError: 0x82,
@@ -45,8 +45,12 @@ export const reasonCode = {
   implementationSpecific: 0x83,
   unsupportedProtocolVersion: 0x84,
   clientIdentifierNotValid: 0x85,
+  notAuthorized: 0x87,
+  serverShuttingDown: 0x8b,
+  keepAliveTimeout: 0x8d,
   topicFilterInvalid: 0x8f,
   topicNameInvalid: 0x90,
+  receiveMaximumExceeded: 0x93,
   topicAliasInvalid: 0x94,
   packetTooLarge: 0x95,
   quotaExceeded: 0x97,

@@ -143,12 +143,21 @@ const portText = z
   .transform(Number)
   .refine((port) => port <= 65_535);
 
-const overrides = {
-  SLUICE_MQTT_PORT: { schema: portText, expected: "a whole number from 0 to 65535" },
-  SLUICE_HTTP_PORT: { schema: portText, expected: "a whole number from 0 to 65535" },
-  SLUICE_HOST: { schema: z.string().regex(/^\S+$/), expected: "a host name or address" },
-  SLUICE_DATA_DIR: { schema: z.string(), expected: "a folder" },
-  SLUICE_LOG_LEVEL: { schema: logLevel, expected: `one of ${logLevel.options.join(", ")}` },
+/** The environment variables that replace a setting; `setting` says which. */
+export const overrides = {
+  SLUICE_MQTT_PORT: {
+    schema: portText,
+    expected: "a whole number from 0 to 65535",
+    setting: "`port` of the first `tcp()` listener",
+  },
+  SLUICE_HTTP_PORT: { schema: portText, expected: "a whole number from 0 to 65535", setting: "`http.port`" },
+  SLUICE_HOST: {
+    schema: z.string().regex(/^\S+$/),
+    expected: "a host name or address",
+    setting: "`host` of every listener",
+  },
+  SLUICE_DATA_DIR: { schema: z.string(), expected: "a folder", setting: "`dataDir`" },
+  SLUICE_LOG_LEVEL: { schema: logLevel, expected: `one of ${logLevel.options.join(", ")}`, setting: "`log.level`" },
 } as const;
 
 type OverrideName = keyof typeof overrides;

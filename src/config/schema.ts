@@ -99,7 +99,7 @@ const listenerSetting = z
     return parsed === undefined ? z.NEVER : { type: definition.type, host: parsed.host, port: parsed.port };
   });
 
-const handlerSettings = z.strictObject({
+export const handlerSettings = z.strictObject({
   name: consumerName
     .optional()
     .describe("Names the handler in its cursor, in metrics and in the log; by default on-<stream>."),
@@ -121,6 +121,11 @@ const handlerSetting = z
     return { name: parsed.name ?? defaultName(definition), stream: stream.name, handler };
   });
 
+/** What every sink takes beside the settings of its kind. */
+export const sinkSettings = z.object({
+  name: consumerName.describe("Names the sink in its cursor, in metrics and in the log; by default its kind."),
+});
+
 const sinkSetting = z
   .custom<SinkDefinition>((value) => isDefinition(value, "sink"), {
     error: "expected a sink such as sqlite()",
@@ -133,7 +138,7 @@ const sinkSetting = z
       return z.NEVER;
     }
     const { name = defaultName(definition), ...rest } = given as { readonly name?: unknown };
-    const parsedName = parseWithin(z.object({ name: consumerName }), { name }, context);
+    const parsedName = parseWithin(sinkSettings, { name }, context);
     const schema = sink.settings.def.catchall === undefined ? sink.settings.strict() : sink.settings;
     const settings = parseWithin(schema, rest, context, ["name"]);
     if (parsedName === undefined || settings === undefined) return z.NEVER;

@@ -21,6 +21,7 @@ const smallestSegmentBytes = 4096;
 const resumeAt = 0.9;
 /** A trim must be able to free most of the journal: the open segment is never more than about this share. */
 const segmentsInFull = 8;
+const timerToleranceMs = 0.2;
 
 export interface JournalOptions {
   /** Created when missing. Belongs to one journal, and to one process at a time. */
@@ -159,7 +160,8 @@ class WriterJournal implements Journal {
   #figures: StoreFigures;
   #commits = 0;
   #lastCommitMs = 0;
-  #startedMs = 0;
+  /** Of the last commit. */
+  #startedMs = Number.NEGATIVE_INFINITY;
   /** A commit is on its way to the writer, or a job that it has from the start. */
   #inFlight: boolean;
   #scheduled = false;
@@ -269,13 +271,20 @@ class WriterJournal implements Journal {
 
   #schedule(): void {
     this.#scheduled = true;
-    const waitMs = this.#startedMs + this.#minCommitIntervalMs - performance.now();
+    const waitMs = this.#remainingMs();
     const start = (): void => {
       this.#scheduled = false;
-      this.#start();
+      // Timers count in whole milliseconds from a clock that may be late: one can end early.
+      if (this.#remainingMs() > timerToleranceMs) this.#schedule();
+      else this.#start();
     };
-    if (waitMs > 0) setTimeout(start, waitMs);
+    if (waitMs > 0) setTimeout(start, Math.ceil(waitMs));
     else setImmediate(start);
+  }
+
+  /** Until the next commit may start. */
+  #remainingMs(): number {
+    return this.#startedMs + this.#minCommitIntervalMs - performance.now();
   }
 
   #start(): void {

@@ -214,6 +214,20 @@ describe("full", () => {
     expect((await open({ maxBytes: 40_000 })).next).toBe(910);
   });
 
+  test("is over at once when nobody needed what is there", async ({ open }) => {
+    const journal = await open({ maxBytes: 40_000 });
+    journal.trim(toOffset(10_000));
+    let wasFull = false;
+    using watch = journal.onState(() => (wasFull ||= journal.state === "full"));
+    for (let part = 0; part < 20; part += 1) {
+      await commit(journal, part * 100, part * 100 + 100);
+      await when(journal, () => journal.state === "open");
+    }
+    watch[Symbol.dispose]();
+    expect(wasFull).toBe(true);
+    expect(journal.stats().bytes).toBeLessThan(40_000);
+  });
+
   test("is known from the start", async ({ open }) => {
     const first = await open();
     await commit(first, 0, 500);

@@ -145,3 +145,21 @@ describe("the next segment", () => {
     expect([next, garbage]).toEqual([63, ["0000000002.seg"]]);
   });
 });
+
+describe("trim", () => {
+  test("keeps the last file that knows the journal's id and end, while the disk refuses another", ({ dir }) => {
+    const { disk, failNext } = createFaultyDisk();
+    const { commit, store } = openStore(dir, disk);
+    commit(3);
+    failNext("sync", 3);
+    expect(() => commit(2)).toThrow("EIO: sync");
+    expect(store.figures.trimmable).toBe(Infinity);
+    store.trim(store.durable, true);
+    expect(files(dir)).toEqual(["0000000001.seg"]);
+    expect(recover(dir).next).toBe(3);
+    commit(2);
+    store.trim(store.durable, true);
+    expect(files(dir)).toHaveLength(1);
+    expect(recover(dir)).toMatchObject({ next: 7, segments: [] });
+  });
+});

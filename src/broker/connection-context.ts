@@ -1,0 +1,54 @@
+// What all connections of one broker share.
+
+import type { Client } from "aedes";
+import type { EventBus } from "../events.ts";
+import type { Offset, QoS } from "../reading.ts";
+import type { Latency, Traffic } from "../telemetry.ts";
+import type { AedesStream } from "./aedes-stream.ts";
+import type { TelemetryTarget } from "./broker.ts";
+import type { Connection } from "./connection.ts";
+import type { WireLimits } from "./frames.ts";
+import type { Limits } from "./limits.ts";
+
+/** Unfinished QoS 2 telemetry of one session: packet identifier to the record's offset. */
+export interface Qos2Session {
+  /** The connection that continues the session. */
+  owner: object;
+  readonly offsets: Map<number, Offset>;
+}
+
+/** What all connections of a broker share. */
+export interface ConnectionContext {
+  readonly target: TelemetryTarget;
+  readonly limits: Limits;
+  readonly wireLimits: WireLimits;
+  readonly events: EventBus;
+  readonly traffic: Traffic;
+  readonly puback: Latency;
+  readonly connections: Set<Connection>;
+  readonly byClientId: Map<string, Connection>;
+  /** Connections that owe acknowledgements: looked at once per commit. */
+  readonly owing: Set<Connection>;
+  readonly unfinishedQos2: Map<string, Qos2Session>;
+  /** True from shutdown on: nothing is read any more. */
+  readonly stopped: () => boolean;
+  /** Starts an Aedes client on the stream. */
+  readonly attach: (stream: AedesStream, connection: Connection) => Client;
+  /** A clean start: Aedes' own unfinished QoS 2 messages of the session are void. */
+  readonly forgetIncoming: (clientId: string) => void;
+  /** True when somebody subscribes to the topic; good until `matchVersion` changes. */
+  readonly matches: (topic: string) => boolean;
+  readonly matchVersion: () => number;
+  /** Shows accepted telemetry to subscribers. `packet` is the whole PUBLISH in MQTT 5, for its properties. */
+  readonly show: (shown: ShownMessage) => void;
+}
+
+export interface ShownMessage {
+  readonly topic: string;
+  readonly payload: Buffer;
+  readonly qos: QoS;
+  readonly retain: boolean;
+  readonly clientId: string;
+  /** The MQTT 5 PUBLISH as it came, when it has properties. */
+  readonly packet: Buffer | undefined;
+}

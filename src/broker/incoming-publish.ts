@@ -1,0 +1,202 @@
+// The PUBLISH packets of one connection: telemetry goes to the intake at once, in the order of the socket, and is
+// answered when it is on disk; the gateway's own topics are refused; everything else is for Aedes.
+//
+// The QoS 2 handshake of telemetry is kept here and not in Aedes (ADR 0003): a message enters the journal once, however
+// often it is retransmitted, also over a new connection of the same session.
+
+import type { DisconnectReason } from "../events.ts";
+import type { Message, Offset, QoS, RefusalReason, Route } from "../reading.ts";
+import type { Acknowledgements, AcknowledgementType } from "./acknowledgements.ts";
+import { isReservedTopic } from "./authorize.ts";
+import type { ConnectionContext, Qos2Session } from "./connection-context.ts";
+import { type Fault, packetType, type ProtocolVersion, reasonCode } from "./frames.ts";
+import { checkPublish, PublishView, topicOf } from "./packet-check.ts";
+
+/** What the connection does for its PUBLISH packets. */
+export interface PublishOwner {
+  /** Hands the packet to Aedes. */
+  readonly forward: (buffer: Buffer, start: number, end: number) => void;
+  /** Writes what is ready to be acknowledged. */
+  readonly acknowledge: () => void;
+  readonly end: (reason: DisconnectReason, detail: string, code: number) => void;
+}
+
+export class IncomingPublish {
+  readonly #context: ConnectionContext;
+  readonly #owner: PublishOwner;
+  readonly #owed: Acknowledgements;
+  readonly #view = new PublishView();
+  #version: ProtocolVersion = 4;
+  #clientId = "";
+  #identity: string | undefined;
+  #qos2: Qos2Session | undefined;
+  #receivedAt = 0;
+  #receivedAtMs = 0;
+  // The topic of the PUBLISH before: devices publish to one topic, so looking it up again is seldom needed.
+  #topicBytes = Buffer.alloc(0);
+  #topic = "";
+  #route: Route | undefined;
+  #watched = false;
+  #watchedVersion = -1;
+
+  constructor(context: ConnectionContext, owner: PublishOwner, owed: Acknowledgements) {
+    this.#context = context;
+    this.#owner = owner;
+    this.#owed = owed;
+  }
+
+  /** The device that the client's credentials stand for; undefined: any. */
+  identify(deviceId: string | undefined): void {
+    this.#identity = deviceId;
+  }
+
+  /** The client is connected: continues its session, or forgets it on a clean start. */
+  begin(clientId: string, version: ProtocolVersion, cleanStart: boolean): void {
+    this.#clientId = clientId;
+    this.#version = version;
+    const session = this.#context.unfinishedQos2.get(clientId);
+    if (session === undefined) return;
+    if (cleanStart) {
+      this.#context.unfinishedQos2.delete(clientId);
+    } else {
+      session.owner = this;
+      this.#qos2 = session;
+    }
+  }
+
+  /** The session ends with the connection, unless another connection continues it. */
+  forgetSession(): void {
+    if (this.#qos2?.owner === this) this.#forgetQos2();
+  }
+
+  /** When the bytes came that the next packets are in. */
+  receivedAt(receivedAt: number, receivedAtMs: number): void {
+    this.#receivedAt = receivedAt;
+    this.#receivedAtMs = receivedAtMs;
+  }
+
+  /** A PUBLISH from `start` to `end`; what is returned ends the connection. */
+  take(buffer: Buffer, start: number, bodyStart: number, end: number): Fault | undefined {
+    const context = this.#context;
+    const view = this.#view;
+    const first = buffer[start] ?? 0;
+    const fault = checkPublish(buffer, bodyStart, end, first, this.#version, view, context.wireLimits);
+    if (fault !== undefined) return fault;
+    context.traffic.publishReceived += 1;
+    context.traffic.publishBytesReceived += view.payloadEnd - view.payloadStart;
+    this.#findRoute(buffer, view);
+    if (!this.#withinQuota(view)) {
+      this.#refuse(view, "quota");
+      const most = context.limits.maximumInflightQos2;
+      this.#owner.end("limit", `more than ${most} unfinished messages`, reasonCode.receiveMaximumExceeded);
+    } else if (this.#route !== undefined) {
+      this.#telemetry(buffer, start, end, view, this.#route);
+    } else if (isReservedTopic(this.#topic)) {
+      this.#refuse(view, "reserved-topic");
+      const { qos, packetId } = view;
+      if (qos > 0) this.#owed.ready(acknowledgementOf(qos), packetId, reasonCode.notAuthorized, this.#receivedAtMs);
+      this.#owner.acknowledge();
+    } else {
+      if (view.qos > 0) this.#owed.afterAedes(acknowledgementOf(view.qos), view.packetId, this.#receivedAtMs);
+      this.#owner.forward(buffer, start, end);
+    }
+    return undefined;
+  }
+
+  /** Sets #topic and #route, from the PUBLISH before when its topic bytes were the same. */
+  #findRoute(buffer: Buffer, view: PublishView): void {
+    const { topicStart, topicEnd } = view;
+    const last = this.#topicBytes;
+    if (last.length === topicEnd - topicStart && buffer.compare(last, 0, last.length, topicStart, topicEnd) === 0)
+      return;
+    this.#topicBytes = Buffer.from(buffer.subarray(topicStart, topicEnd));
+    this.#topic = topicOf(buffer, view);
+    this.#route = this.#context.target.route(this.#topic);
+    this.#watchedVersion = -1;
+  }
+
+  /** MQTT 5 clients were told the receive maximum [MQTT-3.3.4-9]; of older ones only QoS 2 messages are remembered. */
+  #withinQuota({ qos, packetId }: PublishView): boolean {
+    if (qos === 0) return true;
+    const unfinished = this.#qos2?.offsets.size ?? 0;
+    if (this.#version !== 5 && qos === 1) return true;
+    const counted = this.#version === 5 ? unfinished + this.#owed.pubacks : unfinished;
+    return counted < this.#context.limits.maximumInflightQos2 || this.#qos2?.offsets.has(packetId) === true;
+  }
+
+  #telemetry(buffer: Buffer, start: number, end: number, view: PublishView, route: Route): void {
+    const { qos, packetId, retain } = view;
+    const known = qos === 2 ? this.#qos2?.offsets.get(packetId) : undefined;
+    if (known !== undefined) {
+      this.#owed.afterCommit(packetType.pubrec, packetId, known, this.#receivedAtMs); // [MQTT-4.3.3-10]: not again
+      this.#owner.acknowledge();
+      return;
+    }
+    const payload = buffer.subarray(view.payloadStart, view.payloadEnd);
+    const clientId = this.#clientId;
+    const message: Message = {
+      topic: this.#topic,
+      payload,
+      clientId,
+      deviceId: route.deviceId ?? clientId,
+      receivedAt: this.#receivedAt,
+      qos,
+      packetId: qos === 2 ? packetId : 0,
+      ...(this.#identity === undefined ? undefined : { identity: this.#identity }),
+    };
+    const verdict = this.#context.target.take(message, route);
+    if (verdict.kind === "refused") {
+      // What was refused for a passing reason must be sent again: no acknowledgement, and the end of the connection.
+      this.#context.events.emit("refused", clientId, this.#topic, verdict.reason);
+      this.#owner.end("limit", `message refused: ${verdict.reason}`, reasonCode.quotaExceeded);
+      return;
+    }
+    if (qos > 0) this.#owed.afterCommit(acknowledgementOf(qos), packetId, verdict.offset, this.#receivedAtMs);
+    if (qos === 2) this.#rememberQos2(packetId, verdict.offset);
+    if (verdict.kind === "appended" && (retain || this.#isWatched())) this.#show(buffer, start, end, view, payload);
+  }
+
+  #isWatched(): boolean {
+    const version = this.#context.matchVersion();
+    if (version !== this.#watchedVersion) {
+      this.#watchedVersion = version;
+      this.#watched = this.#context.matches(this.#topic);
+    }
+    return this.#watched;
+  }
+
+  #show(buffer: Buffer, start: number, end: number, view: PublishView, payload: Buffer): void {
+    const packet = view.propertiesEnd > view.propertiesStart ? Buffer.from(buffer.subarray(start, end)) : undefined;
+    const { qos, retain } = view;
+    const clientId = this.#clientId;
+    this.#context.show({ topic: this.#topic, payload: Buffer.from(payload), qos, retain, clientId, packet });
+  }
+
+  #rememberQos2(packetId: number, offset: Offset): void {
+    if (this.#qos2 === undefined) {
+      this.#qos2 = { owner: this, offsets: new Map() };
+      this.#context.unfinishedQos2.set(this.#clientId, this.#qos2);
+    }
+    this.#qos2.offsets.set(packetId, offset);
+  }
+
+  /** PUBREL: true when the message is remembered here, and is now forgotten; false: it is for Aedes. */
+  release(packetId: number): boolean {
+    if (this.#qos2?.offsets.delete(packetId) !== true) return false;
+    if (this.#qos2.offsets.size === 0) this.#forgetQos2();
+    return true;
+  }
+
+  #forgetQos2(): void {
+    const { unfinishedQos2 } = this.#context;
+    if (unfinishedQos2.get(this.#clientId) === this.#qos2) unfinishedQos2.delete(this.#clientId);
+    this.#qos2 = undefined;
+  }
+
+  #refuse({ qos }: PublishView, reason: RefusalReason): void {
+    this.#context.events.emit("received", qos);
+    this.#context.events.emit("refused", this.#clientId, this.#topic, reason);
+  }
+}
+
+const acknowledgementOf = (qos: QoS): AcknowledgementType => (qos === 2 ? packetType.pubrec : packetType.puback);
