@@ -1,6 +1,17 @@
 import { defineConfig } from "vitest/config";
 
-/** `unit` is part of `npm run check` and takes seconds; `e2e` runs the gateway as a process, one file at a time. */
+/** Tests of one room with real threads or processes: they take seconds each. */
+const threads = [
+  "test/config/load.test.ts",
+  "test/devices-sim/{fleet,main}.test.ts",
+  "test/dispatch/{dispatcher,exactly-once}.test.ts",
+  "test/journal/{crash,journal,recovery}.test.ts",
+];
+
+/**
+ * `unit` is part of `npm run check` and takes seconds; `threads` and `e2e` (the gateway as a process, one file at a time)
+ * come with `npm test`.
+ */
 export default defineConfig({
   test: {
     projects: [
@@ -8,15 +19,18 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["test/**/*.test.ts"],
-          exclude: ["test/e2e/**"],
+          exclude: ["test/e2e/**", ...threads],
           testTimeout: 20_000,
         },
+      },
+      {
+        test: { name: "threads", include: threads, testTimeout: 60_000, hookTimeout: 60_000 },
       },
       {
         test: {
           name: "e2e",
           include: ["test/e2e/**/*.test.ts"],
-          testTimeout: 120_000,
+          testTimeout: 180_000,
           hookTimeout: 60_000,
           fileParallelism: false,
         },

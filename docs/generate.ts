@@ -28,9 +28,10 @@ const toPage = (blocks: readonly string[]): string => `${[MARK, ...blocks].join(
 
 /** A Markdown table. Outside of code spans, cells are plain text. */
 function toTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]): string => `| ${cells.map(escapeCell).join(" | ")} |`;
-  return [line(head), `|${"---|".repeat(head.length)}`, ...rows.map(line)].join("\n");
+  return [toLine(head), `|${"---|".repeat(head.length)}`, ...rows.map(toLine)].join("\n");
 }
+
+const toLine = (cells: readonly string[]): string => `| ${cells.map(escapeCell).join(" | ")} |`;
 
 function escapeCell(text: string): string {
   const parts = text.replaceAll("|", "\\|").split("`");
@@ -42,21 +43,20 @@ const code = (text: string): string => `\`${text}\``;
 // Configuration
 
 function configuration(): readonly string[] {
-  const gateway = z.object(gatewaySettings.shape);
   return [
     "# Configuration",
     [
       "A configuration is a TypeScript module that exports `defineGateway({ … })` as its default. It may lie in any folder.",
       "`sluice start FILE` runs it; without FILE it is `config/gateway.ts` of the working directory, else the one that comes with Sluice.",
       "`sluice check FILE` starts nothing: it prints what would run, or every problem at once with file, key and what was expected.",
-      "Relative paths in it are relative to the working directory. Environment variables override it (see the end of this page).",
-      "A key that is not on this page is a problem too, so a misspelt one is never ignored.",
+      "Relative paths, also those in settings, are relative to the working directory. [Environment variables](#environment) override it.",
+      "An unknown key is a problem too, so a misspelt one is never ignored.",
     ].join("\n"),
-    ...toSections("Gateway: `defineGateway({ … })`", gateway, { streams: "Stream: `defineStream({ … })`" }),
-    ...toSections("Listener: `tcp({ … })`", tcpSettings),
-    ...toSections("Handler: `on(stream, handler, { … })`", handlerSettings),
-    ...toSections("Every sink", sinkSettings.partial()),
-    ...toSections("Sink: `sqlite({ … })`", sqlite().sink.settings),
+    ...toSections("Gateway: `defineGateway({ … })`", toSetting(gatewaySettings)),
+    ...toSections("Listener: `tcp({ … })`", toSetting(tcpSettings)),
+    ...toSections("Handler: `on(stream, handler, { … })`", toSetting(handlerSettings)),
+    ...toSections("Every sink", toSetting(sinkSettings.partial())),
+    ...toSections("Sink: `sqlite({ … })`", toSetting(sqlite().sink.settings)),
     "## Environment",
     "A variable that is empty counts as not set.",
     toTable(
@@ -66,7 +66,7 @@ function configuration(): readonly string[] {
   ];
 }
 
-/** What zod says about a setting, and what it cannot say in JSON Schema: `expected`, a sentence of its own. */
+/** A setting as JSON Schema, and what that cannot express: `expected`, such as "a codec, such as json". */
 interface Setting {
   readonly type?: string;
   readonly description?: string;
@@ -87,29 +87,193 @@ function toSetting(schema: z.ZodType): Setting {
     io: "input",
     unrepresentable: "any",
     override({ zodSchema, jsonSchema }) {
-      // A default may be a value that JSON Schema leaves out because input and output differ.
-      if (zodSchema instanceof z.ZodDefault || zodSchema instanceof z.ZodPrefault)
-        jsonSchema["default"] = zodSchema.def.defaultValue;
-      const bad = zodSchema instanceof z.ZodCustom ? undefined : "";
+      // zod leaves a default out where what goes in and what comes out differ.
+      if (zodSchema instanceof z.ZodDefault || zodSchema instanceof z.ZodPrefault) {
+        jsonSchema.default = zodSchema.def.defaultValue;
+      }
       if (!(zodSchema instanceof z.ZodCustom || zodSchema instanceof z.ZodString)) return;
-      const [issue] = zodSchema.safeParse(bad).error?.issues ?? [];
-      if (issue?.message.startsWith("expected ")) jsonSchema["expected"] = issue.message.slice("expected ".length);
+      // A setting's own sentence is what it answers to a value that none accepts.
+      const refused = zodSchema.safeParse(zodSchema instanceof z.ZodString ? "" : undefined);
+      const sentence = refused.error?.issues[0]?.message ?? "";
+      if (sentence.startsWith("expected ")) jsonSchema["expected"] = sentence.slice("expected ".length);
     },
   }) as Setting;
 }
 
-/** A section with the keys of an object, and one for each object in it; `titles` names those by key. */
-function toSections(
-  title: string,
-  schema: z.ZodType,
-  titles: Readonly<Record<string, string>> = {},
-): readonly string[] {
-  const inner = (key: string, { properties, items, default: standard }: Setting): readonly string[] => {
-    const nested = properties === undefined ? items : { properties, ...requiredOf(schema, key) };
-    if (nested?.properties === undefined) return [];
-    void standard;
-    return section(titles[key] ?? code(key), nested, properties === undefined ? "" : `${key}.`);
+/** A section for an object, and one for each object in it; `prefix` is the path to its keys. */
+function toSections(title: string, object: Setting, prefix = ""): readonly string[] {
+  const settings = Object.entries(object.properties ?? {});
+  const rows = settings.map(([key, setting]) => toRow(prefix, key, setting, object.required ?? []));
+  return [
+    `## ${title}`,
+    toTable(["Key", "Type", "Default", "Bounds", "Description"], rows),
+    ...settings.flatMap(([key, setting]) => {
+      const [inner, path] = setting.items === undefined ? [setting, key] : [setting.items, `${key}[]`];
+      return inner.properties === undefined ? [] : toSections(code(path), inner, `${prefix}${path}.`);
+    }),
+  ];
+}
+
+function toRow(prefix: string, key: string, setting: Setting, required: readonly string[]): readonly string[] {
+  const path = `${prefix}${key}`;
+  if (setting.description === undefined) throw new Error(`the setting ${path} has no description`);
+  const standard = setting.default === undefined ? (required.includes(key) ? "required" : "") : toDefault(key, setting);
+  return [code(path), toType(path, setting), standard, toBounds(key, setting), setting.description];
+}
+
+const typeNames: Readonly<Record<string, string>> = {
+  boolean: "true or false",
+  integer: "whole number",
+  number: "number",
+  object: "object",
+  string: "string",
+};
+
+/** The type in words. */
+function toType(path: string, { type, items, enum: values, expected }: Setting): string {
+  if (items !== undefined) return `list, each ${items.properties === undefined ? toType(path, items) : "an object"}`;
+  if (values !== undefined) return `one of ${values.map(code).join(", ")}`;
+  const words = type === undefined ? expected : typeNames[type];
+  if (words === undefined) throw new Error(`the type of the setting ${path} cannot be put into words`);
+  return words;
+}
+
+function toDefault(key: string, { default: standard, properties }: Setting): string {
+  if (properties !== undefined) return "as below";
+  if (typeof standard === "number") return toNumber(key, standard);
+  const definitions = Array.isArray(standard) ? (standard as readonly { readonly type: string }[]) : undefined;
+  return code(definitions ? `[${definitions.map(({ type }) => `${type}()`).join(", ")}]` : JSON.stringify(standard));
+}
+
+function toBounds(key: string, { type, minimum, maximum, minLength, minItems, expected }: Setting): string {
+  if (minimum !== undefined && maximum !== undefined) return `${toNumber(key, minimum)} to ${toNumber(key, maximum)}`;
+  if (minimum !== undefined) return `at least ${toNumber(key, minimum)}`;
+  if (maximum !== undefined) return `at most ${toNumber(key, maximum)}`;
+  if (type === "string" && expected !== undefined) return expected;
+  if (minItems !== undefined) return minItems === 1 ? "at least one" : `at least ${minItems}`;
+  return minLength === undefined ? "" : "not empty";
+}
+
+/** `65536 (64 KiB)` where the key says bytes. */
+function toNumber(key: string, value: number): string {
+  const power = key.endsWith("Bytes")
+    ? [5, 4, 3, 2, 1].find((one) => value > 0 && value % 1024 ** one === 0)
+    : undefined;
+  return power === undefined ? String(value) : `${value} (${value / 1024 ** power} ${"KMGTP"[power - 1]}iB)`;
+}
+
+// Errors
+
+const errorTable = (): readonly string[] => [
+  "# Errors",
+  [
+    "A gateway that cannot start prints code, sentence, what exactly, and the hint, and ends with exit code 1; with 2 when it is the",
+    "configuration. What is wrong in a configuration file is listed by place instead, every problem at once, without a code.",
+    "What happens later is told in its log.",
+  ].join("\n"),
+  toTable(
+    ["Code", "What it says", "What to do"],
+    Object.entries(errors).map(([name, { sentence, hint }]) => [code(name), sentence, hint]),
+  ),
+];
+
+// Metrics
+
+/** The metrics of a gateway to which one of everything has happened, so that each shows its labels. */
+async function metrics(): Promise<readonly string[]> {
+  const events = createEvents();
+  const consumer = { name: "", kind: "", state: "", lagRecords: 0, lagSeconds: 0, delivered: 0, parked: 0, errors: 0 };
+  using telemetry = createTelemetry({
+    events,
+    version: "",
+    sources: {
+      journal: () => ({ bytes: 0, segments: 0, pendingBytes: 0, state: "open" }),
+      consumers: () => [consumer],
+    },
+  });
+  const offset = toOffset(0);
+  const message: Message = {
+    topic: "",
+    payload: new Uint8Array(),
+    clientId: "",
+    deviceId: "",
+    receivedAt: 0,
+    qos: 0,
+    packetId: 0,
   };
-  const whole = toSetting(schema);
-  return [...section(title, whole, ""), ...Object.entries(whole.properties ?? {}).flatMap(([key, s]) => inner(key, s))];
+  events.emit("accepted", "", offset);
+  events.emit("rejected", message, { stream: "", reason: "invalid", issues: [] }, offset);
+  events.emit("refused", "", "", "quota");
+  const text = await telemetry.render();
+  return [
+    "# Metrics",
+    "## Prometheus",
+    "`GET /metrics` on the HTTP port. No label holds a device or a topic. A labelled metric appears with its first value;\n`sink` names a sink or a handler. Histograms are in seconds.",
+    toTable(["Name", "Type", "Labels", "What it is"], toMetricRows(text)),
+  ];
+}
+
+/** Reads the text exposition format: https://prometheus.io/docs/instrumenting/exposition_formats/ */
+function toMetricRows(text: string): readonly (readonly string[])[] {
+  return text.split(/^(?=# HELP )/m).map((block) => {
+    const [, name = "", help = ""] = /^# HELP (\S+) (.+)$/m.exec(block) ?? [];
+    const [, type = ""] = /^# TYPE \S+ (\S+)$/m.exec(block) ?? [];
+    const sample = /^[^#\s{]+(?:\{(.*)\})? \S+$/m.exec(block);
+    if (sample === null) throw new Error(`the metric ${name} has no sample that shows its labels`);
+    const labels = [...(sample[1] ?? "").matchAll(/(\w+)="/g)].map(([, label = ""]) => label);
+    return [
+      code(name),
+      type,
+      labels
+        .filter((label) => label !== "le")
+        .map(code)
+        .join(", "),
+      help,
+    ];
+  });
+}
+
+/** What the topics say that are no figure of the broker's traffic. */
+const sysHelp: Readonly<Record<string, string>> = {
+  version: "`sluice version` and the version; published once.",
+  uptime: "Time since start, as `<n> seconds`.",
+  "clients/active": "The same as `clients/connected`; mosquitto's older name.",
+  "clients/inactive": "The same as `clients/disconnected`; mosquitto's older name.",
+  "clients/disconnected": "Clients that are away and have a session.",
+  "clients/total": "Clients connected and disconnected.",
+  "subscriptions/count": "Subscriptions.",
+  "retained messages/count": "Retained messages.",
+  "heap/current": "Bytes of JavaScript heap in use.",
+};
+
+/** The topics of a tree that was just opened. */
+function sysTopics(): readonly string[] {
+  const topics: string[] = [];
+  const traffic = createTraffic();
+  using _tree = openSysTopics({
+    traffic,
+    version: "",
+    counts: () => ({ disconnected: 0, subscriptions: 0, retained: 0 }),
+    publish: (topic) => topics.push(topic),
+  });
+  const help = new Map([
+    ...Object.entries(sysHelp),
+    ...brokerFigures(traffic).map(({ topic, help: text }) => [topic, text] as const),
+  ]);
+  const rows = topics.map((topic) => {
+    const name = topic.replace("$SYS/broker/", "");
+    const [, load, minutes] = /^load\/(.+)\/(\d+)min$/.exec(name) ?? [];
+    const text = load === undefined ? help.get(name) : `${code(load)} per minute, moving average over ${minutes} min.`;
+    if (text === undefined) throw new Error(`the topic ${topic} has no description`);
+    return [code(topic), text];
+  });
+  return [
+    "## `$SYS` topics",
+    "Retained, as mosquitto has them; every 10 s those that have changed: `mosquitto_sub -v -t '$SYS/#'`.",
+    toTable(["Topic", "What it is"], rows),
+  ];
+}
+
+if (import.meta.main) {
+  for (const [name, page] of await generatePages()) await writeFile(join(import.meta.dirname, name), page);
 }

@@ -172,11 +172,18 @@ function watchJournal(journal: Journal, events: EventBus): Disposable {
 }
 
 function tellStart({ recovered, id, next }: Journal, { interpreted }: Registry, log: Logger): void {
-  const { damaged, tornBytes } = recovered;
+  const { damaged, skipped, tornBytes, unreadable } = recovered;
   log.info({ gateway: id, next }, "journal open");
   if (tornBytes > 0)
     log.warn({ tornBytes }, "the journal's unfinished end was cut off; nothing of it was acknowledged");
-  for (const range of damaged) log.error({ range }, "acknowledged records are damaged on disk and are passed over");
+  for (const range of damaged) {
+    // What the last commit held may never have been acknowledged.
+    log[range.inLastCommit ? "warn" : "error"]({ range }, "records are damaged on disk and are passed over");
+  }
+  for (const file of unreadable)
+    log.error({ file }, "a file of the journal cannot be read; it is kept under this name");
+  if (skipped !== undefined)
+    log.error({ skipped }, "a sink was ahead of the journal: records below its cursor are missing");
   for (const { stream, reason } of interpreted)
     log.warn({ stream, reason }, "the schema cannot be compiled and is slower");
 }

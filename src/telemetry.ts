@@ -244,40 +244,30 @@ interface Declared {
   readonly lag: () => LagFigures;
 }
 
+interface MetricOptions<Kind> {
+  readonly name: string;
+  readonly help: string;
+  readonly labelNames: string[];
+  readonly registers: Registry[];
+  readonly collect: (this: Kind) => void;
+}
+
 function declareMetrics(
   registry: Registry,
   { traffic, outcomes, puback, commit, version, sources, lag }: Declared,
 ): void {
   const registers = [registry];
-  const counter = (
-    name: string,
-    help: string,
-    labelNames: readonly string[],
-    fill: (metric: Counter) => void,
-  ): void => {
-    void new Counter({
-      name,
-      help,
-      labelNames: [...labelNames],
-      registers,
-      collect() {
+  const declare =
+    <Kind extends Counter | Gauge>(Kind: new (options: MetricOptions<Kind>) => Kind) =>
+    (name: string, help: string, labelNames: readonly string[], fill: (metric: Kind) => void): void => {
+      const collect = function collect(this: Kind): void {
         this.reset();
         fill(this);
-      },
-    });
-  };
-  const gauge = (name: string, help: string, labelNames: readonly string[], fill: (metric: Gauge) => void): void => {
-    void new Gauge({
-      name,
-      help,
-      labelNames: [...labelNames],
-      registers,
-      collect() {
-        this.reset();
-        fill(this);
-      },
-    });
-  };
+      };
+      void new Kind({ name, help, labelNames: [...labelNames], registers, collect });
+    };
+  const counter = declare<Counter>(Counter);
+  const gauge = declare<Gauge>(Gauge);
   const histogram = (name: string, help: string, latency: Latency): void => {
     const metric = {
       name,

@@ -60,7 +60,8 @@ const journalSettings = z.strictObject({
 });
 
 const limitsSettings = z.strictObject({
-  maximumPacketBytes: count(256 * KIB, KIB, 448 * KIB).describe(
+  // With the longest names a larger one would not fit into a frame of the journal.
+  maximumPacketBytes: count(256 * KIB, KIB, 360 * KIB).describe(
     "A larger MQTT packet ends the connection before its body is read.",
   ),
   connectTimeoutMs: count(5_000, 100, 300_000).describe(

@@ -21,7 +21,7 @@ const smallestSegmentBytes = 4096;
 const resumeAt = 0.9;
 /** A trim must be able to free most of the journal: the open segment is never more than about this share. */
 const segmentsInFull = 8;
-const timerToleranceMs = 0.2;
+const timerToleranceMs = 0.5;
 
 export interface JournalOptions {
   /** Created when missing. Belongs to one journal, and to one process at a time. */
@@ -274,11 +274,11 @@ class WriterJournal implements Journal {
     const waitMs = this.#remainingMs();
     const start = (): void => {
       this.#scheduled = false;
-      // Timers count in whole milliseconds from a clock that may be late: one can end early.
+      // Timers count in whole milliseconds, rounded down: one can end early. Rounded up, half a commit's time is lost.
       if (this.#remainingMs() > timerToleranceMs) this.#schedule();
       else this.#start();
     };
-    if (waitMs > 0) setTimeout(start, Math.ceil(waitMs));
+    if (waitMs > 0) setTimeout(start, waitMs);
     else setImmediate(start);
   }
 
