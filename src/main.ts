@@ -3,6 +3,7 @@
 // Exit codes: 0 after an orderly stop; 1 when the gateway could not start or broke; 2 when the configuration or the
 // command line is wrong.
 
+import { flushCompileCache } from "node:module";
 import { Command, CommanderError } from "commander";
 import { type DestinationStream, type Logger, pino, type LoggerOptions } from "pino";
 import pretty from "pino-pretty";
@@ -76,6 +77,7 @@ async function start(file: string | undefined): Promise<void> {
   log.info({ host, port }, `HTTP on http://${host}:${port} (/livez /readyz /metrics)`);
   log.info({ version, config: config.file, dataDir: config.dataDir, node: process.version }, "sluice is running");
   stopOnSignal(gateway, config, log, flush);
+  flushCompileCache(); // now, because a process that is killed does not get to it
 }
 
 /** SIGTERM and SIGINT end it in order; a second one, or `shutdownMs`, ends it at once. */

@@ -243,7 +243,7 @@ function createHooks(
         events.emit("refused", client?.id ?? "", packet.topic, "reserved-topic");
         done(new Error(`the topic ${packet.topic} is reserved`));
       } else if (client !== null && route !== undefined) {
-        const verdict = target.take(toWill(client, packet, route), route);
+        const verdict = target.take(toWill(client, packet, route, connectionOf(client)?.identity), route);
         done(verdict.kind === "appended" ? null : new Error("the will is not valid telemetry"));
       } else {
         done(null);
@@ -267,7 +267,7 @@ function createHooks(
 /** CONNACK 5, Not authorized. */
 const refusal = (reason: string): AuthenticateError => Object.assign(new Error(reason), { returnCode: 5 });
 
-const toWill = (client: Client, packet: PublishPacket, route: Route): Message => ({
+const toWill = (client: Client, packet: PublishPacket, route: Route, identity: string | undefined): Message => ({
   topic: packet.topic,
   payload: Buffer.from(packet.payload),
   clientId: client.id,
@@ -275,6 +275,7 @@ const toWill = (client: Client, packet: PublishPacket, route: Route): Message =>
   receivedAt: Date.now(),
   qos: packet.qos,
   packetId: 0,
+  ...(identity === undefined ? undefined : { identity }),
 });
 
 /** A PUBLISH for Aedes; its MQTT 5 properties are read by the parser that Aedes uses too. */

@@ -83,7 +83,11 @@ export class Connection {
 
   /** The device that the client's credentials stand for. */
   identify(deviceId: string | undefined): void {
-    this.#publish.identify(deviceId);
+    this.#publish.identity = deviceId;
+  }
+
+  get identity(): string | undefined {
+    return this.#publish.identity;
   }
 
   /** A connection with the same client id was authenticated: Aedes will end this one. */

@@ -22,13 +22,14 @@ export interface PublishOwner {
 }
 
 export class IncomingPublish {
+  /** The device that the client's credentials stand for; undefined: any. */
+  identity: string | undefined;
   readonly #context: ConnectionContext;
   readonly #owner: PublishOwner;
   readonly #owed: Acknowledgements;
   readonly #view = new PublishView();
   #version: ProtocolVersion = 4;
   #clientId = "";
-  #identity: string | undefined;
   #qos2: Qos2Session | undefined;
   #receivedAt = 0;
   #receivedAtMs = 0;
@@ -43,11 +44,6 @@ export class IncomingPublish {
     this.#context = context;
     this.#owner = owner;
     this.#owed = owed;
-  }
-
-  /** The device that the client's credentials stand for; undefined: any. */
-  identify(deviceId: string | undefined): void {
-    this.#identity = deviceId;
   }
 
   /** The client is connected: continues its session, or forgets it on a clean start. */
@@ -142,7 +138,7 @@ export class IncomingPublish {
       receivedAt: this.#receivedAt,
       qos,
       packetId: qos === 2 ? packetId : 0,
-      ...(this.#identity === undefined ? undefined : { identity: this.#identity }),
+      ...(this.identity === undefined ? undefined : { identity: this.identity }),
     };
     const verdict = this.#context.target.take(message, route);
     if (verdict.kind === "refused") {

@@ -1,4 +1,5 @@
 import { describe, expect } from "vitest";
+import type { Authenticate } from "../../src/broker/authenticate.ts";
 import { publish, test } from "./harness.ts";
 
 describe("telemetry", () => {
@@ -194,6 +195,27 @@ describe("telemetry", () => {
     client.socket.destroy();
     await taken;
     expect(harness.taken.map(({ text }) => text)).toEqual(["last words"]);
+  });
+
+  test("messages and wills carry the identity that the credentials stand for", async ({ openHarness }) => {
+    const authenticate: Authenticate = ({ username }) => Promise.resolve({ kind: "known", deviceId: username });
+    const harness = await openHarness({ authenticate });
+    const client = await harness.open();
+    await client.connect({
+      username: "d7",
+      will: { topic: "devices/d1/telemetry", payload: Buffer.from("last words"), qos: 1, retain: false },
+    });
+    client.send(publish({ qos: 0 }), { cmd: "pingreq" });
+    await client.next("pingresp");
+    const taken = new Promise<void>((resolve) => {
+      harness.events.once("received", () => setImmediate(resolve));
+    });
+    client.socket.destroy();
+    await taken;
+    expect(harness.taken.map(({ text, identity }) => [text, identity])).toEqual([
+      ["good", "d7"],
+      ["last words", "d7"],
+    ]);
   });
 });
 

@@ -186,7 +186,7 @@ describe("what is wrong with a configuration", () => {
       'http.port: expected a number, got "8080"',
       'log.level: expected one of fatal, error, warn, info, debug, trace, silent, got "loud"',
       "journal.maxBytes: expected at least 4194304, got 1048576",
-      "limits.maximumPacketBytes: expected at most 458752, got 1000000000",
+      "limits.maximumPacketBytes: expected at most 368640, got 1000000000",
       "limits.sessions: expected a whole number, got 1.5",
       "limts: unknown; known here: listeners, streams, handlers, sinks, dataDir, http, log, credentials, journal, limits, shutdownMs",
       'sinks[2].name: is the name of sinks[0] too: give one of them another name with { name: "…" }, got "sqlite"',
