@@ -27,6 +27,7 @@ const READY_MS = 20_000;
 /** How long the last rows may take from the journal into the database. */
 const CATCH_UP_MS = 5000;
 const NEWEST = 6;
+const TABLE_EVERY = 5;
 
 const launcher = (name: string): string => fileURLToPath(new URL(`../bin/${name}.js`, import.meta.url));
 const say = (line = ""): void => void process.stdout.write(`${line}\n`);
@@ -162,16 +163,16 @@ function introduce({ mqttPort, httpPort, dataDir, log, durationMs }: Demo): void
   say();
 }
 
-/** Shows rows and devices once a second: redrawn in place on a terminal, else a line, with the table every ten seconds. */
+/** Shows rows and devices once a second: redrawn in place on a terminal, else a line, and the table now and then and last. */
 function openScreen(rows: Rows, before: number, status: () => string): Disposable {
   let drawn = 0;
   let ticks = 0;
-  const draw = (): void => {
+  const draw = (last = false): void => {
     const look: Look = rows.look(NEWEST) ?? { rows: 0, newest: [] };
     const head = `${look.rows - before} new rows of ${look.rows}   ${status()}`.trimEnd();
     ticks += 1;
     if (!process.stdout.isTTY) {
-      say(ticks % 10 === 1 ? [head, ...toTable(look.newest)].join("\n") : head);
+      say(last || ticks % TABLE_EVERY === 0 ? [head, ...toTable(look.newest)].join("\n") : head);
       return;
     }
     const lines = [head, "", ...toTable(look.newest)].map((line) => line.slice(0, process.stdout.columns - 1));
@@ -183,7 +184,7 @@ function openScreen(rows: Rows, before: number, status: () => string): Disposabl
   return {
     [Symbol.dispose]: () => {
       clearInterval(timer);
-      if (process.stdout.isTTY) draw();
+      draw(true);
     },
   };
 }

@@ -1,7 +1,7 @@
 // Runs a sink: read, write, commit the cursor, for ever. Whatever fails is tried again from the last position, with a sink
 // that is opened anew; only a record that can never be written is set aside, and nothing is ever skipped.
 
-import { setImmediate } from "node:timers/promises";
+import { setImmediate, setTimeout } from "node:timers/promises";
 import { toError } from "../errors.ts";
 import type { Cursor } from "../journal/cursor.ts";
 import type { ReadLimit, Reader } from "../journal/reader.ts";
@@ -33,6 +33,8 @@ export interface RunnerOptions {
 }
 
 const standardLimit: ReadLimit = { records: 2_000, bytes: 4 * 1024 * 1024 };
+/** How much later than the PUBACK a reading may come to its sink for the sake of larger batches. */
+const lingerMs = 20;
 /** A sink that hangs while it is closed is left behind after this time. */
 const closeMs = 5_000;
 /** A reader is woken by each commit; this only bounds what a lost wake-up costs. */
@@ -67,12 +69,21 @@ async function runOnce(open: () => Promise<Sink>, options: RunnerOptions, onSucc
         onSuccess();
       }
       progress.running();
-      // A sink that works synchronously leaves the event loop no turn: then no timer writes the cursor and no stop arrives.
-      await (chunk === undefined ? reader.wait(stopping, wakeMs) : setImmediate());
+      await (chunk === undefined ? reader.wait(stopping, wakeMs) : rest(options, limit));
     }
   } finally {
     await close(sink, progress);
   }
+}
+
+/**
+ * Between two batches. A full one that waits is taken at the next turn of the event loop: a sink that works synchronously
+ * would leave it none, and then no timer writes the cursor and no stop arrives. Otherwise some more is let come together:
+ * a sink that syncs each single commit of the journal competes with it for the disk.
+ */
+async function rest({ reader, stopping }: RunnerOptions, limit: ReadLimit): Promise<void> {
+  if (reader.lag >= limit.records) await setImmediate();
+  else await setTimeout(lingerMs, undefined, { signal: stopping }).catch(() => {});
 }
 
 /** Goes on behind what the sink holds; what it keeps itself is never wrong, the cursor file may be behind or ahead. */
@@ -133,13 +144,13 @@ export function park(
 }
 
 async function close(sink: Sink, progress: Progress): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, closeMs);
+  const closed = new AbortController();
+  const { signal } = closed;
   try {
-    await Promise.race([sink[Symbol.asyncDispose](), promise]);
+    await Promise.race([sink[Symbol.asyncDispose](), setTimeout(closeMs, undefined, { signal }).catch(() => {})]);
   } catch (cause) {
     progress.log("warn", `the sink could not be closed: ${toError(cause).message}`);
   } finally {
-    clearTimeout(timer);
+    closed.abort();
   }
 }

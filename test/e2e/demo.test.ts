@@ -36,6 +36,7 @@ test("the demo shows rows, ends by itself with exit code 0 and leaves a full dat
   const end = /^in the end +(\d+) acknowledged, (\d+) rows, (\d+) rejected$/m.exec(stdout);
   const [acknowledged, added, rejected] = (end ?? []).slice(1).map(Number);
   expect(stdout).toMatch(/^ +offset +received +stream +device +data$/m);
+  expect(stdout).toMatch(/ climate +sim-\d+ +seq \d+ +temperature /);
   const shown = [...stdout.matchAll(/^(\d+) new rows of \d+/gm)].map(([, rows]) => Number(rows));
   expect(Math.max(...shown), stdout).toBeGreaterThan(0);
   expect(added).toBeGreaterThan(0);

@@ -45,21 +45,15 @@ describe("the end", () => {
     }
   });
 
-  test("a second signal ends it at once", async ({ start, dir }) => {
+  test("a second signal ends it at once", async ({ start, connect, dir }) => {
     // A handler that never returns holds the orderly stop.
-    const config = gatewayConfig(dir, "handlers: [on(climate, () => new Promise(() => {}))],");
-    const gateway = await start({ config });
-    const client = run("mosquitto_pub", [
-      "-p",
-      String(gateway.mqttPort),
-      "-q",
-      "1",
-      "-t",
-      "devices/d/telemetry",
-      "-m",
-      climate(1),
-    ]);
-    expect(await client.finished).toMatchObject({ code: 0 });
+    const handler = 'async (_entry, { publish }) => { await publish("entered", "1"); await new Promise(() => {}); }';
+    const gateway = await start({ config: gatewayConfig(dir, `handlers: [on(climate, ${handler})],`) });
+    const client = await connect(gateway);
+    await client.subscribeAsync("entered", { qos: 1 });
+    const entered = new Promise((resolve) => void client.once("message", resolve));
+    await client.publishAsync("devices/d/telemetry", climate(1), { qos: 1 });
+    await entered;
     void gateway.end("SIGTERM");
     await gateway.waitForLog(({ msg }) => msg === "stopping");
     const again = setInterval(() => process.kill(gateway.pid, "SIGTERM"), 100);

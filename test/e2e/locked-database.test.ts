@@ -9,6 +9,7 @@ import { climate, test } from "../fixtures.ts";
 import { run } from "./tools.ts";
 
 const LOCKED_MS = 30_000;
+const BEFORE_MS = 15_000;
 const DEVICES = 50;
 
 test("the database is locked for 30 s: PUBACKs come as before, nothing is lost, the rows follow", async ({
@@ -34,7 +35,7 @@ test("the database is locked for 30 s: PUBACKs come as before, nothing is lost, 
       await delay(50);
     }
   });
-  await delay(5_000);
+  await delay(BEFORE_MS);
   const before = latency;
   latency = createHistogram();
 
