@@ -81,7 +81,7 @@ export async function openGateway({ config, log, version }: GatewayOptions): Pro
     }),
   );
   opened.use(openLog({ log, events, telemetry, consumers: sources.consumers }));
-  broker.resolve(await openGatewayBroker(opened, { config, intake, journal, events, telemetry, version }));
+  broker.resolve(await openGatewayBroker(opened, { config, intake, journal, events, telemetry, version, log }));
   const listeners: Listener[] = [];
   for (const { host, port } of listenHosts(config, log)) {
     listeners.push(opened.use(await openTcp({ host, port }, (await broker.promise).accept)));
@@ -107,10 +107,11 @@ interface BrokerParts {
   readonly events: EventBus;
   readonly telemetry: Telemetry;
   readonly version: string;
+  readonly log: Logger;
 }
 
 async function openGatewayBroker(opened: AsyncDisposableStack, parts: BrokerParts): Promise<Broker> {
-  const { config, intake, journal, events, telemetry, version } = parts;
+  const { config, intake, journal, events, telemetry, version, log } = parts;
   const { credentials, limits } = config;
   const authenticate = credentials === undefined ? acceptEverybody : await openPasswordFile(credentials.passwordFile);
   const broker = opened.use(
@@ -128,6 +129,7 @@ async function openGatewayBroker(opened: AsyncDisposableStack, parts: BrokerPart
       traffic: telemetry.traffic,
       puback: telemetry.puback,
       version,
+      onError: (err) => log.error({ err }, "the broker has failed at something that concerns no single client"),
     }),
   );
   opened.defer(async () => {

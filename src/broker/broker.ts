@@ -53,6 +53,8 @@ export interface BrokerOptions {
   readonly traffic: Traffic;
   readonly puback: Latency;
   readonly version: string;
+  /** Something failed in Aedes that concerns no single client. */
+  readonly onError: (error: Error) => void;
   readonly sysIntervalMs?: number;
 }
 
@@ -101,7 +103,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   // Told by the connection that it concerns; an error event that nobody listens to would end the process.
   aedes.on("clientError", (client, error) => connectionOf(client)?.note(error));
   aedes.on("connectionError", (client, error) => connectionOf(client)?.note(error));
-  (aedes as EventEmitter).on("error", () => {});
+  (aedes as EventEmitter).on("error", options.onError);
 
   let stopped = false;
   const context: ConnectionContext = {
@@ -222,6 +224,10 @@ function createHooks(
 ): Pick<AedesOptions, "authenticate" | "authorizePublish" | "authorizeSubscribe" | "authorizeForward"> {
   return {
     authenticate(client, username, password, done) {
+      if (!client.clean && sessions.isOneTooMany(client.id)) {
+        done(refusal(`more than ${limits.sessions} sessions`, SERVER_UNAVAILABLE), false);
+        return;
+      }
       authenticate({ clientId: client.id, username, password })
         .then((result) => {
           if (result.kind === "refused") {
@@ -264,8 +270,12 @@ function createHooks(
   };
 }
 
-/** CONNACK 5, Not authorized. */
-const refusal = (reason: string): AuthenticateError => Object.assign(new Error(reason), { returnCode: 5 });
+/** CONNACK return codes of 3.1.1; Aedes translates them for MQTT 5. */
+const SERVER_UNAVAILABLE = 3;
+const NOT_AUTHORIZED = 5;
+
+const refusal = (reason: string, returnCode = NOT_AUTHORIZED): AuthenticateError =>
+  Object.assign(new Error(reason), { returnCode });
 
 const toWill = (client: Client, packet: PublishPacket, route: Route, identity: string | undefined): Message => ({
   topic: packet.topic,

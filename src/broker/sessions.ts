@@ -16,8 +16,8 @@ export class Sessions extends MemoryPersistence {
   readonly #events: EventBus;
   readonly #retainedTopics = new Set<string>();
   readonly #queued = new Map<string, number>();
+  readonly #clients = new Set<string>();
   #subscriptions = 0;
-  #clients = 0;
   #version = 0;
 
   constructor(limits: Limits, events: EventBus) {
@@ -38,7 +38,12 @@ export class Sessions extends MemoryPersistence {
 
   /** Sessions that outlive their connection and have subscriptions, connected or not. */
   get clients(): number {
-    return this.#clients;
+    return this.#clients.size;
+  }
+
+  /** True when a session that is not held yet would be one too many. */
+  isOneTooMany(clientId: string): boolean {
+    return this.#clients.size >= this.#limits.sessions && !this.#clients.has(clientId);
   }
 
   /** Changes whenever those subscriptions change. */
@@ -76,16 +81,19 @@ export class Sessions extends MemoryPersistence {
   }
 
   override async addSubscriptions(client: Client, subscriptions: Subscription[]): Promise<void> {
+    this.#clients.add(client.id);
     await super.addSubscriptions(client, subscriptions);
     await this.#count();
   }
 
   override async removeSubscriptions(client: Client, filters: string[]): Promise<void> {
     await super.removeSubscriptions(client, filters);
+    if ((await this.subscriptionsByClient(client)).length === 0) this.#clients.delete(client.id);
     await this.#count();
   }
 
   override async cleanSubscriptions(client: Client): Promise<void> {
+    this.#clients.delete(client.id);
     await super.cleanSubscriptions(client);
     await this.#count();
   }
@@ -131,9 +139,8 @@ export class Sessions extends MemoryPersistence {
   }
 
   async #count(): Promise<void> {
-    const { subsCount, clientsCount } = await this.countOffline();
+    const { subsCount } = await this.countOffline();
     this.#subscriptions = subsCount;
-    this.#clients = clientsCount;
     this.#version += 1;
   }
 }

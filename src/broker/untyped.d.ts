@@ -27,6 +27,7 @@ declare module "aedes-persistence/asyncPersistence.js" {
     addSubscriptions(client: Client, subscriptions: Subscription[]): Promise<void>;
     removeSubscriptions(client: Client, filters: string[]): Promise<void>;
     cleanSubscriptions(client: Client): Promise<void>;
+    subscriptionsByClient(client: Client): Promise<Subscription[]>;
     countOffline(): Promise<{ subsCount: number; clientsCount: number }>;
     outgoingEnqueueCombi(subscriptions: { clientId: string }[], packet: AedesPublishPacket): Promise<void>;
     outgoingUpdate(client: Client, packet: AedesPublishPacket): Promise<void>;

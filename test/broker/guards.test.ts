@@ -294,6 +294,26 @@ describe("sessions", () => {
     expect(dropped).toEqual(["away news", "away news", "away news"]);
   });
 
+  test("sessions beyond the limit are refused, those that are held may come back", async ({ openHarness }) => {
+    const harness = await openHarness({ limits: { sessions: 1 } });
+    const open = async (clientId: string): Promise<number> => {
+      const client = await harness.open();
+      client.send({ cmd: "connect", clientId, protocolId: "MQTT", protocolVersion: 4, clean: false, keepalive: 0 });
+      const { returnCode = 0 } = await client.next("connack");
+      if (returnCode === 0) {
+        client.send({ cmd: "subscribe", messageId: 1, subscriptions: [{ topic: "news", qos: 1 }] });
+        await client.next("suback");
+      }
+      client.socket.destroy();
+      await client.closed;
+      return returnCode;
+    };
+    expect(await open("first")).toBe(0);
+    expect(await open("second")).toBe(3);
+    expect(await open("first")).toBe(0);
+    await expectAlive(harness);
+  });
+
   test("a second connection with the same client id takes the first one's place", async ({ openHarness }) => {
     const harness = await openHarness();
     const first = await harness.open();

@@ -127,6 +127,9 @@ async function openHarness(stack: AsyncDisposableStack, options: HarnessOptions 
     traffic,
     puback: new Latency(),
     version: "test",
+    onError(error) {
+      throw error;
+    },
     sysIntervalMs: 50,
   });
   stack.use(broker);

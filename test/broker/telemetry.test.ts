@@ -2,6 +2,8 @@ import { describe, expect } from "vitest";
 import type { Authenticate } from "../../src/broker/authenticate.ts";
 import { publish, test } from "./harness.ts";
 
+const believeUsername: Authenticate = ({ username }) => Promise.resolve({ kind: "known", deviceId: username });
+
 describe("telemetry", () => {
   test("a PUBACK comes only after the record is durable", async ({ openHarness }) => {
     const harness = await openHarness();
@@ -198,8 +200,7 @@ describe("telemetry", () => {
   });
 
   test("messages and wills carry the identity that the credentials stand for", async ({ openHarness }) => {
-    const authenticate: Authenticate = ({ username }) => Promise.resolve({ kind: "known", deviceId: username });
-    const harness = await openHarness({ authenticate });
+    const harness = await openHarness({ authenticate: believeUsername });
     const client = await harness.open();
     await client.connect({
       username: "d7",
