@@ -213,10 +213,13 @@ function sortOut(files: readonly FoundFrames[]): {
       end = base;
     }
   }
-  // What the journal begins with is told by no other segment, when its first frames are damaged.
+  // What the journal begins with is told by no other segment, when its first frames are damaged; nor by itself, when its
+  // header is damaged too, unless it is the first segment of all.
   const [oldest] = live;
-  if (oldest?.file.isBeginningLost === true && oldest.file.header !== undefined) {
-    live[0] = { ...oldest, base: toOffset(Math.min(oldest.base, oldest.file.header.baseOffset)) };
+  if (oldest?.file.isBeginningLost === true) {
+    const { header, number } = oldest.file;
+    const begin = header?.baseOffset ?? (number === 1 ? 0 : oldest.base);
+    live[0] = { ...oldest, base: toOffset(Math.min(oldest.base, begin)) };
   }
   return { live, superseded, empty };
 }

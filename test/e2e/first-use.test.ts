@@ -69,7 +69,7 @@ describe("the default gateway", () => {
   });
 
   test("Python's paho client, QoS 1 and 2, is acknowledged and stored", async ({ start, skip }) => {
-    needs(skip, "/usr/bin/python3");
+    needs(skip, "paho");
     const gateway = await start();
     const program = `
 import json, sys

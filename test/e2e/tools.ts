@@ -5,18 +5,20 @@ import { once } from "node:events";
 import { env } from "node:process";
 import type { TestContext } from "vitest";
 
-const packages: Readonly<Record<string, string>> = {
-  mosquitto_pub: "mosquitto-clients",
-  mosquitto_sub: "mosquitto-clients",
-  mosquitto_passwd: "mosquitto",
-};
+/** What a test may need, how to find out whether it is there, and the Debian package that brings it. */
+const programs = {
+  mosquitto_pub: { probe: "command -v mosquitto_pub", package: "mosquitto-clients" },
+  mosquitto_sub: { probe: "command -v mosquitto_sub", package: "mosquitto-clients" },
+  mosquitto_passwd: { probe: "command -v mosquitto_passwd", package: "mosquitto" },
+  python3: { probe: "command -v python3", package: "python3" },
+  paho: { probe: "/usr/bin/python3 -c 'import paho.mqtt.client'", package: "python3-paho-mqtt" },
+} as const;
 
 /** Skips the test, or lets it fail in CI, when a program is missing. */
-export function needs(skip: TestContext["skip"], ...commands: readonly string[]): void {
-  for (const command of commands) {
-    const found = spawnSync("sh", ["-c", `command -v ${command}`]).status === 0;
-    if (found || env["CI"] !== undefined) continue;
-    skip(`${command} is missing: install Debian's ${packages[command] ?? command}`);
+export function needs(skip: TestContext["skip"], ...names: readonly (keyof typeof programs)[]): void {
+  for (const name of names) {
+    const found = spawnSync("sh", ["-c", programs[name].probe]).status === 0;
+    if (!found && env["CI"] === undefined) skip(`${name} is missing: install Debian's ${programs[name].package}`);
   }
 }
 

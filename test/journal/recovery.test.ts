@@ -261,7 +261,18 @@ describe("damage of acknowledged data", () => {
         opened.close();
         rmSync(each, { recursive: true });
       }),
-      { numRuns: 100 },
+      {
+        numRuns: 100,
+        // The header and the first frame of the oldest segment: only its number tells what it began with.
+        examples: [
+          [
+            [
+              ["0000000001.seg", 0],
+              ["0000000001.seg", 0.0213],
+            ],
+          ],
+        ],
+      },
     );
   });
 });
