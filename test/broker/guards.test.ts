@@ -333,9 +333,9 @@ describe("sessions", () => {
     const harness = await openHarness();
     harness.autoCommit = true;
     const busy = await harness.open();
-    await busy.connect({ clientId: "busy", keepalive: 1 });
+    await busy.connect({ clientId: "busy", keepalive: 2 });
     const silent = await harness.open();
-    await silent.connect({ clientId: "silent", keepalive: 1 });
+    await silent.connect({ clientId: "silent", keepalive: 2 });
     let messageId = 0;
     const timer = setInterval(() => busy.send(publish({ messageId: (messageId += 1) })), 200);
     await silent.closed;
