@@ -20,18 +20,18 @@ export default defineConfig({
           name: "unit",
           include: ["test/**/*.test.ts"],
           exclude: ["test/e2e/**", ...threads],
-          testTimeout: 20_000,
+          testTimeout: 60_000,
         },
       },
       {
-        test: { name: "threads", include: threads, testTimeout: 60_000, hookTimeout: 60_000 },
+        test: { name: "threads", include: threads, testTimeout: 180_000, hookTimeout: 120_000 },
       },
       {
         test: {
           name: "e2e",
           include: ["test/e2e/**/*.test.ts"],
-          testTimeout: 180_000,
-          hookTimeout: 60_000,
+          testTimeout: 600_000,
+          hookTimeout: 120_000,
           fileParallelism: false,
         },
       },

@@ -175,7 +175,7 @@ test("stop() ends a run early and in order", async () => {
   expect(summary.acknowledged).toBe(summary.sent);
   expect(summary.sent).toBe(broker.arrivals.length);
   expect(summary.errors).toEqual({});
-  await expect.poll(() => left.length).toBe(5);
+  await expect.poll(() => left.length, { timeout: 30_000 }).toBe(5);
 });
 
 test("credentials that the broker refuses end the run with the reason", async () => {

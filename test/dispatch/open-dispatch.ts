@@ -117,7 +117,7 @@ export function statusOf(dispatcher: Dispatcher, name: string): ConsumerStatus {
 }
 
 /** For expect.poll: until it is true, on a busy machine too. */
-export const patiently = { timeout: 15_000, interval: 5 };
+export const patiently = { timeout: 60_000, interval: 5 };
 
 /** Resolves when the consumer has taken everything below `position`. */
 export async function reaches(dispatcher: Dispatcher, name: string, position: number): Promise<void> {

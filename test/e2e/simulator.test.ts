@@ -32,7 +32,7 @@ test("50 devices, one message in ten invalid: accepted, rejected and stored are 
   const valid = sent - invalidSent;
   expect(await messages(gateway)).toEqual({ received: sent, accepted: valid, rejected: invalidSent, refused: 0 });
   // With the sink at the journal's end no row comes later.
-  await expect.poll(() => lagRecords(gateway), { timeout: 30_000 }).toBe(0);
+  await expect.poll(() => lagRecords(gateway), { timeout: 120_000 }).toBe(0);
   expect(await readRows(gateway, valid)).toHaveLength(valid);
 });
 

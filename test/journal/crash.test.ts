@@ -8,7 +8,7 @@ const cycles = 6;
 
 test(
   "SIGKILL at any instant loses no record that was acknowledged (P2)",
-  { timeout: 60_000 },
+  { timeout: 180_000 },
   async ({ dir, open }) => {
     let acknowledged = 0;
     for (let cycle = 0; cycle < cycles; cycle += 1) {
