@@ -54,7 +54,9 @@ async function ingest(flags: IngestFlags): Promise<void> {
   }
   const file = root("bench/results/ingest.json");
   await mkdir(root("bench/results"), { recursive: true });
-  await writeFile(file, `${JSON.stringify({ name: "ingest", machine, flags, ratios, rounds }, undefined, 2)}\n`);
+  // Where the journal stood is the machine's business; its file system is in `machine`.
+  const { dataDir: _dataDir, ...said } = flags;
+  await writeFile(file, `${JSON.stringify({ name: "ingest", machine, flags: said, ratios, rounds }, undefined, 2)}\n`);
   console.log("\nwritten to bench/results/ingest.json");
 }
 
