@@ -360,7 +360,7 @@ export class Connection {
     }
     context.traffic.clientsConnected -= 1;
     if (context.byClientId.get(clientId) === this) context.byClientId.delete(clientId);
-    if (this.#client?.clean !== false) this.#publish.forgetSession();
+    this.#publish.disconnected(this.#client?.clean === false);
     context.events.emit("disconnected", clientId, reason, detail);
   }
 

@@ -60,9 +60,13 @@ export class IncomingPublish {
     }
   }
 
-  /** The session ends with the connection, unless another connection continues it. */
-  forgetSession(): void {
-    if (this.#qos2?.owner === this) this.#forgetQos2();
+  /**
+   * The connection has ended, and the session with it unless it `lasts` and there is room to keep it: unfinished messages
+   * of more sessions than `limits.sessions` are forgotten, so that clients of ever new names cannot fill the memory.
+   */
+  disconnected(lasts: boolean): void {
+    const { unfinishedQos2, limits } = this.#context;
+    if (this.#qos2?.owner === this && (!lasts || unfinishedQos2.size > limits.sessions)) this.#forgetQos2();
   }
 
   /** When the bytes came that the next packets are in. */

@@ -89,6 +89,20 @@ describe("telemetry", () => {
     expect(harness.taken.map(({ text }) => text)).toEqual(["good", "new"]);
   });
 
+  test("unfinished QoS 2 messages are kept for as many sessions as allowed", async ({ openHarness }) => {
+    const harness = await openHarness({ limits: { sessions: 1 } });
+    const send = async (clientId: string): Promise<void> => {
+      const client = await harness.open();
+      await client.connect({ clientId, clean: false });
+      client.send(publish({ qos: 2, messageId: 1, payload: clientId }), { cmd: "pingreq" });
+      await client.next("pingresp");
+      client.socket.destroy();
+      await harness.nextEnd();
+    };
+    for (const clientId of ["kept", "one too many", "kept", "one too many"]) await send(clientId);
+    expect(harness.taken.map(({ text }) => text)).toEqual(["kept", "one too many", "one too many"]);
+  });
+
   test("more unfinished QoS 2 messages than allowed end the connection", async ({ openHarness }) => {
     const harness = await openHarness({ limits: { maximumInflightQos2: 3 } });
     const client = await harness.open();
