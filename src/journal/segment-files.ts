@@ -54,7 +54,6 @@ export class SegmentFiles {
   /** A file with its header, both durable. Throws when the disk refuses; then nothing of it is left, or a leftover. */
   create(base: Offset): SegmentFile {
     const { disk, dir, journalId, epoch, streams } = this.#options;
-    this.clear();
     if (this.#leftovers.size >= mostLeftovers)
       throw new Error(`${mostLeftovers} unfinished segments cannot be deleted`);
     const number = this.#nextNumber;
