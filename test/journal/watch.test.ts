@@ -17,9 +17,9 @@ interface Told {
 function openWatch(holders: readonly Holder[] = []): Told {
   const source = new EventEmitter<{ durable: [Offset]; state: []; notice: [JournalNotice] }>();
   const journal = { state: "open" as JournalState, hint: "", durable: toOffset(5), heldBytes: 0 };
-  const on = (name: "durable" | "state" | "notice") => (listener: (...args: never[]) => void) => {
-    source.on(name, listener as () => void);
-    return { [Symbol.dispose]: () => source.off(name, listener as () => void) };
+  const on = (name: "durable" | "state" | "notice") => (listener: () => void) => {
+    source.on(name, listener);
+    return { [Symbol.dispose]: () => source.off(name, listener) };
   };
   const stats = (): Partial<JournalStats> => ({ lastCommitMs: 2, heldBytes: journal.heldBytes, maxBytes: 1000 });
   const fake = { onDurable: on("durable"), onState: on("state"), onNotice: on("notice"), stats };
