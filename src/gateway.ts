@@ -46,23 +46,21 @@ export async function openGateway({ config, log, version }: GatewayOptions): Pro
   const events = createEvents();
   let stage: Stage = "starting";
   let deadline = AbortSignal.abort();
-  let dispatcher: Dispatcher | undefined;
 
   const registry = createRegistry(config.streams);
   const journal = opened.use(
     await openJournal({ dir: join(config.dataDir, "journal"), streams: registry.names, ...config.journal }),
   );
-  const watch = opened.use(watchJournal(journal, events, () => dispatcher?.status() ?? []));
   tellStart(journal, registry, log);
   const intake = createIntake({ registry, journal, events });
   const sources = {
     journal: () => ({ ...journal.stats(), state: journal.state }),
-    consumers: () => dispatcher?.status() ?? [],
+    consumers: () => dispatcher.status(),
   };
   const telemetry = opened.use(createTelemetry({ events, version, sources }));
 
   const broker = Promise.withResolvers<Broker>();
-  dispatcher = await openDispatcher({
+  const dispatcher: Dispatcher = await openDispatcher({
     config,
     journal,
     listCursors,
@@ -71,9 +69,11 @@ export async function openGateway({ config, log, version }: GatewayOptions): Pro
     publish: async (handler, message) =>
       publishFor(handler, message, { intake, journal, broker: await broker.promise }),
   });
-  opened.defer(async () => dispatcher?.stop(deadline));
+  opened.defer(() => dispatcher.stop(deadline));
   dispatcher.onCursor((least) => journal.trim(least));
 
+  opened.use(openLog({ log, events, telemetry, consumers: sources.consumers }));
+  const watch = opened.use(watchJournal(journal, events, sources.consumers));
   const admin = opened.use(
     await openAdminServer({
       ...config.http,
@@ -85,7 +85,6 @@ export async function openGateway({ config, log, version }: GatewayOptions): Pro
       status: () => ({ version, stage, journal: sources.journal(), consumers: sources.consumers() }),
     }),
   );
-  opened.use(openLog({ log, events, telemetry, consumers: sources.consumers }));
   broker.resolve(await openGatewayBroker(opened, { config, intake, journal, events, telemetry, version, log }));
   const listeners: Listener[] = [];
   for (const { host, port } of listenHosts(config, log)) {
@@ -187,6 +186,8 @@ async function publishFor(
   message: HandlerMessage,
   { intake, journal, broker }: HandlerTargets,
 ): Promise<void> {
+  // A handler waits like a socket does; what it cannot hand over now is not its failure.
+  await journal.ready();
   const { topic, qos } = message;
   const payload = typeof message.payload === "string" ? Buffer.from(message.payload) : message.payload;
   const route = intake.route(topic);

@@ -86,8 +86,14 @@ async function rest({ reader, stopping }: RunnerOptions, limit: ReadLimit): Prom
   else await setTimeout(lingerMs, undefined, { signal: stopping }).catch(() => {});
 }
 
-/** Goes on behind what the sink holds; what it keeps itself is never wrong, the cursor file may be behind or ahead. */
-function seek(kept: Offset | undefined, { reader, cursor, progress }: RunnerOptions): void {
+/**
+ * Goes on behind what the consumer holds: `kept` if it keeps that itself, which is never wrong, else its cursor. What the
+ * journal has no longer is told.
+ */
+export function seek(
+  kept: Offset | undefined,
+  { reader, cursor, progress }: Pick<RunnerOptions, "reader" | "cursor" | "progress">,
+): void {
   const wanted = kept ?? cursor.position;
   reader.seek(wanted);
   const found = reader.position;

@@ -100,6 +100,8 @@ export interface Journal extends AsyncDisposable {
   readonly alive: boolean;
   /** Callers must stop reading sockets: the state is not open, or too much is pending. */
   readonly congested: boolean;
+  /** Resolves when it is not congested; at once when it is not. */
+  ready(): Promise<void>;
   /** Called soon after `state` or `congested` has changed. The listener must not throw. */
   onState(listener: () => void): Disposable;
   /** The listener must not throw. */
@@ -279,6 +281,14 @@ class WriterJournal implements Journal {
 
   onState(listener: () => void): Disposable {
     return subscribe(this.#stateListeners, listener);
+  }
+
+  async ready(): Promise<void> {
+    while (this.congested) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      using _ = this.onState(resolve);
+      await promise;
+    }
   }
 
   onNotice(listener: (notice: JournalNotice) => void): Disposable {

@@ -25,6 +25,8 @@ const longestBackoffMs = 30_000;
 const sweepMs = 1_000;
 const smallestTable = 4096;
 const sqliteBusy = 5;
+const sqliteCorrupt = 11;
+const sqliteNotADatabase = 26;
 
 export interface WriterSetup {
   readonly dir: string;
@@ -291,14 +293,27 @@ function createDir(dir: string): void {
 
 /** A lock that dies with its owner, on every platform: SQLite's, held as long as the connection is open. */
 function openLock(dir: string): DatabaseSync {
-  const lock = new DatabaseSync(join(dir, "lock"));
+  const path = join(dir, "lock");
+  try {
+    return holdLock(path);
+  } catch (error) {
+    const code = error instanceof Error && "errcode" in error ? error.errcode : undefined;
+    if (code === sqliteBusy) throw new SluiceError("SLUICE_JOURNAL_LOCKED", dir, { cause: error });
+    if (code !== sqliteNotADatabase && code !== sqliteCorrupt) throw error;
+    // It never has content, so what is in it is not ours, and nobody can hold a lock on it.
+    nodeDisk.truncate(path, 0);
+    return holdLock(path);
+  }
+}
+
+function holdLock(path: string): DatabaseSync {
+  const lock = new DatabaseSync(path);
   try {
     lock.exec("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE");
     return lock;
   } catch (error) {
     lock.close();
-    const isBusy = error instanceof Error && "errcode" in error && error.errcode === sqliteBusy;
-    throw isBusy ? new SluiceError("SLUICE_JOURNAL_LOCKED", dir, { cause: error }) : error;
+    throw error;
   }
 }
 

@@ -314,6 +314,31 @@ describe("the journal", () => {
     expect(bench.logged).toEqual([expect.stringContaining("not configured any longer")]);
   });
 
+  test("that has expired what a consumer had not read is read from where it begins, and the rest is counted", async () => {
+    const bench = await openBench({ maxBytes: 100_000, whenFull: "expire" });
+    await bench.configure(`export default defineGateway({ streams: [climate],
+      sinks: [sqlite({ path: join(dir, "a.db") })], handlers: [on(climate, async () => {})] });`);
+    const dir = join(bench.dataDir, "journal/cursors");
+    await mkdir(dir, { recursive: true });
+    for (const name of ["sqlite", "on-climate"]) {
+      await openCursor({ dir, name, start: toOffset(7) })[Symbol.asyncDispose]();
+    }
+    for (let part = 0; part < 40; part += 1) await bench.append(50);
+    await bench.append(1); // tells what was deleted after the commit before
+    const { firstOffset } = bench.journal.stats();
+    expect(firstOffset).toBeGreaterThan(100);
+    const dispatcher = await bench.open({ sinks: [{ name: "sqlite" }], handlers: [{ name: "on-climate" }] });
+    for (const name of ["sqlite", "on-climate"]) {
+      await reaches(dispatcher, name, 2001);
+      await expect
+        .poll(() => statusOf(dispatcher, name), patiently)
+        .toMatchObject({ delivered: 2001 - firstOffset, expired: firstOffset - 7, lagRecords: 0 });
+    }
+    expect(offsetsIn(join(bench.dir, "a.db"))).toEqual(range(firstOffset, 2001));
+    const sentence = `${firstOffset - 7} records from offset 7 to ${firstOffset - 1} could not be read`;
+    expect(bench.logged).toEqual([expect.stringContaining(sentence), expect.stringContaining(sentence)]);
+  });
+
   test("is needed by nobody when there is no sink and no handler", async () => {
     const bench = await openBench();
     await bench.configure(`export default defineGateway({ streams: [climate] });`);
