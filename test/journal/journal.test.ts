@@ -142,6 +142,13 @@ describe("open", () => {
     expect(output).toBe("SLUICE_JOURNAL_LOCKED");
   });
 
+  test("is not kept from it by a lock file with foreign content", async ({ dir, open }) => {
+    await writeFile(join(dir, "lock"), Buffer.alloc(5000, "garbage"));
+    const journal = await open();
+    await commit(journal, 0, 1);
+    await expect(open()).rejects.toEqual(expect.objectContaining({ code: "SLUICE_JOURNAL_LOCKED" }));
+  });
+
   test("is refused with a reason when the folder cannot be one", async ({ dir }) => {
     await writeFile(join(dir, "file"), "");
     const options = { streams: [], maxBytes: 1e9 };
