@@ -187,7 +187,7 @@ async function metrics(): Promise<readonly string[]> {
     events,
     version: "",
     sources: {
-      journal: () => ({ bytes: 0, segments: 0, pendingBytes: 0, state: "open" }),
+      journal: () => ({ bytes: 0, segments: 0, pendingBytes: 0, state: "open", lostRecords: 0 }),
       consumers: () => [consumer],
     },
   });

@@ -8,6 +8,7 @@
 import { join } from "node:path";
 import { toOffset, type Offset } from "../reading.ts";
 import type { Disk } from "./disk.ts";
+import type { Head } from "./head.ts";
 import { encodeSegmentHeader, readStart, stampFrame, toFrameSeed, toSegmentName } from "./segment.ts";
 import type { SegmentTable } from "./table.ts";
 
@@ -26,6 +27,8 @@ export interface StoreOptions {
   readonly dir: string;
   readonly disk: Disk;
   readonly table: SegmentTable;
+  /** Closed with the store. */
+  readonly head: Head;
   readonly journalId: string;
   readonly epoch: number;
   readonly streams: readonly string[];
@@ -153,6 +156,8 @@ export class SegmentStore {
     }
     // Readers learn the new beginning first, so that they know a trimmed segment from a damaged one.
     this.#publish();
+    // So does the next start, before the first of them is gone.
+    if (trimmed.length > 0) this.#options.head.sync();
     for (const { number } of trimmed) {
       this.#options.table.drop(number);
       this.#unlink(number);
@@ -165,6 +170,8 @@ export class SegmentStore {
     this.#current = undefined;
     if (current !== undefined) bestEffort(() => this.#options.disk.close(current.fd));
     this.#dropPrepared();
+    this.#options.head.sync();
+    this.#options.head[Symbol.dispose]();
   }
 
   #write(frames: readonly Buffer[], to: Offset): void {
@@ -210,6 +217,7 @@ export class SegmentStore {
     // Every byte is synced: there is nothing that a close could lose.
     bestEffort(() => disk.close(current.fd));
     table.seal(current.number, end);
+    this.#options.head.sync();
     this.#live.push({ number: current.number, base: current.base, end, bytes: current.bytes });
     this.#current = undefined;
   }
@@ -298,12 +306,10 @@ export class SegmentStore {
     const visible = this.#current !== undefined && this.#hasRecords(this.#current) ? this.#current : undefined;
     const first = this.#live[0] ?? visible;
     const last = visible ?? this.#live.at(-1);
-    this.#options.table.publish({
-      first: first?.number ?? 0,
-      last: last?.number ?? 0,
-      firstOffset: toOffset(Math.min(this.#firstOffset(), this.#durable)),
-      durable: this.#durable,
-    });
+    const firstOffset = toOffset(Math.min(this.#firstOffset(), this.#durable));
+    const segment = last?.number ?? 0;
+    this.#options.head.advance({ durable: this.#durable, first: firstOffset, segment });
+    this.#options.table.publish({ first: first?.number ?? 0, last: segment, firstOffset, durable: this.#durable });
   }
 }
 

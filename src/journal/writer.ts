@@ -9,6 +9,7 @@ import { parentPort, receiveMessageOnPort, workerData, type MessagePort } from "
 import { errors, SluiceError, toError, unreachable, type ErrorCode } from "../errors.ts";
 import type { Offset } from "../reading.ts";
 import { nodeDisk } from "./disk.ts";
+import { openHead } from "./head.ts";
 import { readStreams, remapStreams } from "./record.ts";
 import { recover, type LastCommit, type Recovered, type RecoveryReport } from "./recovery.ts";
 import { RingDrain, type RingMemory } from "./ring.ts";
@@ -211,6 +212,7 @@ function openStore(
     dir,
     disk: nodeDisk,
     table,
+    head: openHead({ dir, journalId: id, epoch }),
     journalId: id,
     epoch,
     streams: lastCommit === undefined ? streams : moveStreams(lastCommit, streams),

@@ -48,7 +48,9 @@ describe("a sink", () => {
     const first = await bench.open({ sinks: [{ name: "count" }], handlers: [] });
     await reaches(first, "count", 100);
     await first.stop(never);
-    expect(listCursors(join(bench.dataDir, "journal/cursors"))).toEqual([{ name: "count", position: 100 }]);
+    expect(listCursors(join(bench.dataDir, "journal/cursors"), bench.journal.id)).toMatchObject([
+      { name: "count", position: 100 },
+    ]);
     expect(statusOf(first, "count")).toMatchObject({ state: "stopped", durable: 100 });
     await bench.append(10);
     const second = await bench.open({ sinks: [{ name: "count" }], handlers: [] });
@@ -303,7 +305,8 @@ describe("the journal", () => {
     );
     const dir = join(bench.dataDir, "journal/cursors");
     await mkdir(dir, { recursive: true });
-    await openCursor({ dir, name: "gone", start: toOffset(30) })[Symbol.asyncDispose]();
+    const journalId = bench.journal.id;
+    await openCursor({ dir, journalId, name: "gone", start: toOffset(30) })[Symbol.asyncDispose]();
     await bench.append(100);
     const dispatcher = await bench.open({ sinks: [{ name: "sqlite" }], handlers: [] });
     const told: number[] = [];
@@ -367,7 +370,9 @@ describe("stopping", () => {
     await writeFile(join(bench.dir, "go"), "");
     await stopped;
     expect(bench.lines("out")).toEqual(["begun", "done 10"]);
-    expect(listCursors(join(bench.dataDir, "journal/cursors"))).toEqual([{ name: "slow", position: 10 }]);
+    expect(listCursors(join(bench.dataDir, "journal/cursors"), bench.journal.id)).toMatchObject([
+      { name: "slow", position: 10 },
+    ]);
   });
 
   test("ends a sink that blocks its thread for ever when the deadline comes, and it gets the batch again", async () => {

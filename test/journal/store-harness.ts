@@ -1,6 +1,7 @@
 // The writer's work without its thread: what tests of the bytes on disk use, many times in a second.
 
 import { nodeDisk, type Disk } from "../../src/journal/disk.ts";
+import { openHead } from "../../src/journal/head.ts";
 import type { JournalShare } from "../../src/journal/reader.ts";
 import { recover } from "../../src/journal/recovery.ts";
 import { createRingMemory, RingDrain, RingFiller } from "../../src/journal/ring.ts";
@@ -24,7 +25,8 @@ export interface StoreHarness {
 export function openStore(dir: string, disk: Disk = nodeDisk, segmentBytes = 2 ** 20): StoreHarness {
   const { id, epoch, nextNumber, segments, lastCommit, next } = recover(dir);
   const table = SegmentTable.create(64);
-  const options = { dir, disk, table, journalId: id, epoch, streams: ["climate"], segmentBytes, nextNumber, segments };
+  const head = openHead({ dir, journalId: id, epoch });
+  const options = { dir, disk, table, head, journalId: id, epoch, streams: ["climate"], segmentBytes, nextNumber, segments };
   const store = new SegmentStore({ ...options, durable: lastCommit?.base ?? next });
   if (lastCommit === undefined) {
     store.begin(next);

@@ -33,7 +33,7 @@ function createFaultyDisk(): { disk: Disk; failNext: (operation: Operation, time
   return { disk, failNext: (operation, times = 1) => failures.set(operation, times), log };
 }
 
-const files = (dir: string): string[] => readdirSync(dir).toSorted();
+const files = (dir: string): string[] => readdirSync(dir).filter((name) => name.endsWith(".seg")).toSorted();
 
 describe("a commit", () => {
   for (const operation of ["write", "sync"] as const) {
@@ -92,7 +92,7 @@ describe("a commit", () => {
       [1, 0, 3],
       [2, 3, 5],
     ]);
-    expect([next, report.damaged, report.rewritten]).toEqual([9, [], 4]);
+    expect([next, report.lost, report.rewritten]).toEqual([9, [], 4]);
     expect(openStore(dir).read()).toEqual(sequences(0, 9));
   });
 
