@@ -1,7 +1,17 @@
 // The segment files of a journal's folder as they are found, whoever put them there: a name is not trusted before the
-// header confirms it, and nothing is deleted. Read-only but for `putInPlace` and `setAside`.
+// header confirms it, and nothing is deleted. Read-only but for `rearrange`.
 
-import { closeSync, constants, existsSync, fstatSync, openSync, readdirSync, readSync, renameSync, statSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fstatSync,
+  openSync,
+  readdirSync,
+  readSync,
+  renameSync,
+  statSync,
+} from "node:fs";
 import { join } from "node:path";
 import { SluiceError, toError } from "../errors.ts";
 import { FrameFile, type PlacedFrame } from "./frame-file.ts";
@@ -11,11 +21,18 @@ import {
   parseSegmentName,
   segmentHeaderBytes,
   toSegmentName,
+  type Frame,
   type SegmentHeader,
 } from "./segment.ts";
 
+/** No journal leaves out so many numbers: a higher one was not given by it. */
+const longestSpan = 2 ** 20;
+
 /** A segment file as far as its header. */
 export interface FoundSegment {
+  /** Of the file. */
+  readonly name: string;
+  /** By the header; when that is damaged by the name. */
   readonly number: number;
   readonly size: number;
   /** Undefined: it is damaged. */
@@ -31,49 +48,62 @@ export interface OpenedSegment extends FoundSegment {
 }
 
 export interface FoundFolder {
-  /** By number. */
+  /** In their places, by number. */
   readonly segments: readonly FoundSegment[];
-  /** Names of segments that are none: folders, links to nothing. */
+  /** Files that stand for a segment whose place another has: not read. */
+  readonly doubles: readonly FoundSegment[];
+  /** Names of segments that are no files: folders, links to nothing. */
   readonly strange: readonly string[];
 }
 
-/** Throws SLUICE_JOURNAL_VERSION when a file is of a newer version, SLUICE_DATA_DIR when one cannot be read. */
+/**
+ * A file under a name that is not its own keeps its place when no other has it. Throws SLUICE_JOURNAL_VERSION when a file
+ * is of a newer version, SLUICE_DATA_DIR when one cannot be read.
+ */
 export function readFolder(dir: string): FoundFolder {
   const strange: string[] = [];
   const segments: FoundSegment[] = [];
-  for (const number of listSegments(dir)) {
-    const name = toSegmentName(number);
-    const found = statSync(join(dir, name), { throwIfNoEntry: false })?.isFile() === true;
-    if (found) segments.push(readStart(dir, number));
-    else strange.push(name);
+  const misnamed: FoundSegment[] = [];
+  for (const name of listSegments(dir)) {
+    if (statSync(join(dir, name), { throwIfNoEntry: false })?.isFile() === true) {
+      const segment = readStart(dir, name);
+      (isMisnamed(segment) ? misnamed : segments).push(segment);
+    } else {
+      strange.push(name);
+    }
   }
-  return { segments, strange };
+  const doubles: FoundSegment[] = [];
+  for (const segment of misnamed) {
+    const isTaken = segments.some(({ number }) => number === segment.number);
+    (isTaken || strange.includes(toSegmentName(segment.number)) ? doubles : segments).push(segment);
+  }
+  return { segments: segments.toSorted((a, b) => a.number - b.number), doubles, strange };
 }
 
-/** Numbers for which there is a name, ascending. */
-export function listSegments(dir: string): number[] {
-  const names = naming(dir, () => readdirSync(dir));
-  return names
-    .map(parseSegmentName)
-    .filter((number) => number !== undefined)
-    .toSorted((a, b) => a - b);
+export const isMisnamed = ({ name, number }: FoundSegment): boolean => name !== toSegmentName(number);
+
+/** Names of segments, in order. */
+export function listSegments(dir: string): readonly string[] {
+  return naming(dir, () => readdirSync(dir))
+    .filter((name) => parseSegmentName(name) !== undefined)
+    .toSorted();
 }
 
-export function readStart(dir: string, number: number): FoundSegment {
-  const name = toSegmentName(number);
-  const { bytes, size } = naming(join(dir, name), () => readBeginning(join(dir, name)));
+function readStart(dir: string, name: string): FoundSegment {
+  const path = join(dir, name);
+  const { bytes, size } = naming(path, () => readBeginning(path));
   const parsed = parseSegmentHeader(bytes);
   if (parsed.kind === "newer") {
-    throw new SluiceError("SLUICE_JOURNAL_VERSION", `${join(dir, name)} has version ${parsed.version}`);
+    throw new SluiceError("SLUICE_JOURNAL_VERSION", `${path} has version ${parsed.version}`);
   }
   return parsed.kind === "header"
-    ? { number, size, header: parsed.header, headerLength: parsed.length }
-    : { number, size, header: undefined, headerLength: segmentHeaderBytes };
+    ? { name, number: parsed.header.number, size, header: parsed.header, headerLength: parsed.length }
+    : { name, number: parseSegmentName(name) ?? 0, size, header: undefined, headerLength: segmentHeaderBytes };
 }
 
 export function readFirstFrame(dir: string, segment: FoundSegment, seed: number): OpenedSegment {
-  const { number, headerLength } = segment;
-  const first = readFrames(dir, number, seed, (file) => {
+  const { headerLength } = segment;
+  const first = readFrames(dir, segment, seed, (file) => {
     const frame = file.frameAt(headerLength);
     return frame === undefined ? file.find(segmentHeaderBytes, 0) : { at: headerLength, frame };
   });
@@ -81,8 +111,8 @@ export function readFirstFrame(dir: string, segment: FoundSegment, seed: number)
 }
 
 /** Opens a segment's frames for the time of `read`. An error of the disk names the file. */
-export function readFrames<T>(dir: string, number: number, seed: number, read: (file: FrameFile) => T): T {
-  const path = join(dir, toSegmentName(number));
+export function readFrames<T>(dir: string, { name }: FoundSegment, seed: number, read: (file: FrameFile) => T): T {
+  const path = join(dir, name);
   return naming(path, () => {
     const fd = openSync(path, "r");
     try {
@@ -94,36 +124,45 @@ export function readFrames<T>(dir: string, number: number, seed: number, read: (
 }
 
 /**
- * Gives a file that stands under another number than its header says its name back, when that is free; else the file is
- * set aside. Returns what counts, and the names of what was set aside.
+ * Files whose header does not tell their place, and whose frames say that they are elsewhere: older than those of a
+ * segment before, or newer than those of one behind.
  */
-export function putInPlace(
-  dir: string,
-  segments: readonly FoundSegment[],
-): { readonly inPlace: readonly FoundSegment[]; readonly aside: readonly string[] } {
-  const isInPlace = ({ header, number }: FoundSegment): boolean => header === undefined || header.number === number;
-  const moved = segments.filter((segment) => !isInPlace(segment));
-  // All of them first: two may have changed places.
-  const kept = moved.map((segment) => ({ segment, path: setAside(dir, segment.number) }));
-  const aside: string[] = [];
-  const back: FoundSegment[] = [];
-  for (const { segment, path } of kept) {
-    const number = segment.header?.number ?? segment.number;
-    const home = join(dir, toSegmentName(number));
-    if (existsSync(home)) {
-      aside.push(toSegmentName(segment.number));
-    } else {
-      naming(home, () => renameSync(path, home));
-      back.push({ ...segment, number });
-    }
+export function findStrays(files: readonly OpenedSegment[]): { ordered: OpenedSegment[]; strays: OpenedSegment[] } {
+  const trusted = files.filter(({ header, first }) => header !== undefined && first !== undefined);
+  const ordered: OpenedSegment[] = [];
+  const strays: OpenedSegment[] = [];
+  for (const file of files) {
+    const isLost =
+      file.header === undefined &&
+      (file.number - (ordered.at(-1)?.number ?? file.number) > longestSpan ||
+        [...trusted, ...ordered].some((other) => isMisplaced(file, other)));
+    (isLost ? strays : ordered).push(file);
   }
-  const inPlace = [...segments.filter(isInPlace), ...back].toSorted((a, b) => a.number - b.number);
-  return { inPlace, aside };
+  return { ordered, strays };
 }
 
-/** Keeps a file under a name that nobody reads; returns its path. */
-export function setAside(dir: string, number: number): string {
-  const path = join(dir, toSegmentName(number));
+function isMisplaced(file: OpenedSegment, other: OpenedSegment): boolean {
+  if (file.first === undefined || other.first === undefined) return false;
+  const age = compareAge(file.first.frame, other.first.frame);
+  return file.number < other.number ? age > 0 : age < 0;
+}
+
+/** The order in which frames were written. */
+export const compareAge = (a: Frame, b: Frame): number => a.epoch - b.epoch || a.commit - b.commit;
+
+/** Keeps files under names that nobody reads, and gives those that were misnamed their own. */
+export function rearrange(dir: string, misnamed: readonly FoundSegment[], aside: readonly FoundSegment[]): void {
+  for (const { name } of aside) setAside(dir, name);
+  // All of them go first: two may have changed places.
+  const moved = misnamed.map((segment) => ({ segment, from: setAside(dir, segment.name) }));
+  for (const { segment, from } of moved) {
+    const home = join(dir, toSegmentName(segment.number));
+    naming(home, () => renameSync(from, home));
+  }
+}
+
+function setAside(dir: string, name: string): string {
+  const path = join(dir, name);
   let to = `${path}.damaged`;
   for (let count = 2; existsSync(to); count += 1) to = `${path}.${count}.damaged`;
   naming(path, () => renameSync(path, to));

@@ -9,7 +9,7 @@ import { statSync } from "node:fs";
 import { join } from "node:path";
 import { SluiceError, toError } from "../errors.ts";
 import { toOffset, type Offset } from "../reading.ts";
-import { openSlots, readSlots, type Slot, type SlotFile, type StampedSlot } from "./slots.ts";
+import { openSlots, readSlots, type Slot, type StampedSlot } from "./slots.ts";
 
 export const headName = "head";
 const magic = "SLUICEH1";
@@ -43,8 +43,8 @@ export function openHead({ dir, journalId, epoch }: HeadOptions): Head {
       };
       attempt(() => file?.write(slot));
     },
-    sync: () => void attempt(() => file?.sync()),
-    [Symbol.dispose]: () => void attempt((): void => closeFile(file)),
+    sync: () => attempt(() => file?.sync()),
+    [Symbol.dispose]: () => attempt(() => file?.[Symbol.dispose]()),
   };
 }
 
@@ -67,10 +67,6 @@ export function readHead(dir: string): FoundHead {
     if (error instanceof SluiceError) throw error;
     return { slot: undefined, note: `${headName} cannot be read: ${toError(error).message}` };
   }
-}
-
-function closeFile(file: SlotFile | undefined): void {
-  file?.[Symbol.dispose]();
 }
 
 function attempt<T>(action: () => T): T | undefined {

@@ -67,7 +67,8 @@ function toMissing(
   return from <= to ? { first: from, last: to } : undefined;
 }
 
-export const countLost = (lost: readonly LostRecords[]): number => lost.reduce((sum, { from, to }) => sum + to - from, 0);
+export const countLost = (lost: readonly LostRecords[]): number =>
+  lost.reduce((sum, { from, to }) => sum + to - from, 0);
 
 /** One sentence: offsets, count, files and bytes. */
 export function describeLoss({ from, to, damaged, missing }: LostRecords): string {

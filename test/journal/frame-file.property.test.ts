@@ -57,7 +57,10 @@ describe("a scan", () => {
     fc.record({ kind: fc.constant("frame" as const), length: fc.integer({ min: 1, max: 400 }) }),
     fc.record({
       kind: fc.constant("garbage" as const),
-      words: fc.array(fc.constantFrom("\0\0\0\0\0\0\0\0", "SLFR\0\0\0\0", "xxxxSLFR", "SLFRSLFR"), { minLength: 1, maxLength: 30 }),
+      words: fc.array(fc.constantFrom("\0\0\0\0\0\0\0\0", "SLFR\0\0\0\0", "xxxxSLFR", "SLFRSLFR"), {
+        minLength: 1,
+        maxLength: 30,
+      }),
     }),
     // A copy of an earlier frame.
     fc.record({ kind: fc.constant("old" as const) }),
@@ -65,31 +68,37 @@ describe("a scan", () => {
 
   test("gives frames and exact damage, in order and without gaps, through a window of any size", ({ dir }) => {
     fc.assert(
-      fc.property(fc.array(part, { maxLength: 20 }), fc.integer({ min: 48, max: 1500 }), fc.nat(7), (parts, window, more) => {
-        const expected: Scanned[] = [];
-        const pieces: Buffer[] = [];
-        let at = 0;
-        let offset = 5;
-        const damage = (to: number): void => {
-          const last = expected.at(-1);
-          if (last?.kind === "damaged") expected[expected.length - 1] = { ...last, to };
-          else if (to > at) expected.push({ kind: "damaged", at, to });
-        };
-        for (const one of [...parts, undefined]) {
-          let piece: Buffer = Buffer.alloc(more, 1);
-          if (one?.kind === "frame") {
-            piece = toFrame(Buffer.alloc(one.length, 7), offset);
-            expected.push({ kind: "frame", at, frame: expect.objectContaining({ baseOffset: offset, count: 1 }) });
-            offset += 1;
-          } else {
-            if (one !== undefined) piece = one.kind === "old" ? toFrame(Buffer.from("old"), 4) : Buffer.from(one.words.join(""));
-            damage(at + piece.length);
+      fc.property(
+        fc.array(part, { maxLength: 20 }),
+        fc.integer({ min: 48, max: 1500 }),
+        fc.nat(7),
+        (parts, window, more) => {
+          const expected: Scanned[] = [];
+          const pieces: Buffer[] = [];
+          let at = 0;
+          let offset = 5;
+          const damage = (to: number): void => {
+            const last = expected.at(-1);
+            if (last?.kind === "damaged") expected[expected.length - 1] = { ...last, to };
+            else if (to > at) expected.push({ kind: "damaged", at, to });
+          };
+          for (const one of [...parts, undefined]) {
+            let piece: Buffer = Buffer.alloc(more, 1);
+            if (one?.kind === "frame") {
+              piece = toFrame(Buffer.alloc(one.length, 7), offset);
+              expected.push({ kind: "frame", at, frame: expect.objectContaining({ baseOffset: offset, count: 1 }) });
+              offset += 1;
+            } else {
+              if (one !== undefined)
+                piece = one.kind === "old" ? toFrame(Buffer.from("old"), 4) : Buffer.from(one.words.join(""));
+              damage(at + piece.length);
+            }
+            pieces.push(piece);
+            at += piece.length;
           }
-          pieces.push(piece);
-          at += piece.length;
-        }
-        expect(read(dir, Buffer.concat(pieces), (file) => [...file.scan(0, 5)], window)).toEqual(expected);
-      }),
+          expect(read(dir, Buffer.concat(pieces), (file) => [...file.scan(0, 5)], window)).toEqual(expected);
+        },
+      ),
       { numRuns: 500 },
     );
   });

@@ -3,7 +3,7 @@
 import { nodeDisk, type Disk } from "../../src/journal/disk.ts";
 import { openHead } from "../../src/journal/head.ts";
 import type { JournalShare } from "../../src/journal/reader.ts";
-import { recover } from "../../src/journal/recovery.ts";
+import { recover, type Recovered } from "../../src/journal/recovery.ts";
 import { createRingMemory, RingDrain, RingFiller } from "../../src/journal/ring.ts";
 import { SegmentStore } from "../../src/journal/store.ts";
 import { SegmentTable } from "../../src/journal/table.ts";
@@ -11,6 +11,8 @@ import { toOffset } from "../../src/reading.ts";
 import { message, payloads, readAll } from "./fixtures.ts";
 
 export interface StoreHarness {
+  /** What was found at the beginning. */
+  readonly recovered: Recovered;
   readonly store: SegmentStore;
   readonly table: SegmentTable;
   readonly share: JournalShare;
@@ -23,10 +25,22 @@ export interface StoreHarness {
 
 /** Recovers a folder, writes its last commit again and takes commits: the writer without its thread. */
 export function openStore(dir: string, disk: Disk = nodeDisk, segmentBytes = 2 ** 20): StoreHarness {
-  const { id, epoch, nextNumber, segments, lastCommit, next } = recover(dir);
+  const recovered = recover(dir);
+  const { id, epoch, nextNumber, segments, lastCommit, next } = recovered;
   const table = SegmentTable.create(64);
   const head = openHead({ dir, journalId: id, epoch });
-  const options = { dir, disk, table, head, journalId: id, epoch, streams: ["climate"], segmentBytes, nextNumber, segments };
+  const options = {
+    dir,
+    disk,
+    table,
+    head,
+    journalId: id,
+    epoch,
+    streams: ["climate"],
+    segmentBytes,
+    nextNumber,
+    segments,
+  };
   const store = new SegmentStore({ ...options, durable: lastCommit?.base ?? next });
   if (lastCommit === undefined) {
     store.begin(next);
@@ -42,6 +56,7 @@ export function openStore(dir: string, disk: Disk = nodeDisk, segmentBytes = 2 *
   let sequence: number = next;
   const share = { dir, id, table: table.buffer };
   return {
+    recovered,
     store,
     table,
     share,

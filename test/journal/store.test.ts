@@ -33,7 +33,10 @@ function createFaultyDisk(): { disk: Disk; failNext: (operation: Operation, time
   return { disk, failNext: (operation, times = 1) => failures.set(operation, times), log };
 }
 
-const files = (dir: string): string[] => readdirSync(dir).filter((name) => name.endsWith(".seg")).toSorted();
+const files = (dir: string): string[] =>
+  readdirSync(dir)
+    .filter((name) => name.endsWith(".seg"))
+    .toSorted();
 
 describe("a commit", () => {
   for (const operation of ["write", "sync"] as const) {
