@@ -125,16 +125,19 @@ export function readFrames<T>(dir: string, { name }: FoundSegment, seed: number,
 
 /**
  * Files whose header does not tell their place, and whose frames say that they are elsewhere: older than those of a
- * segment before, or newer than those of one behind.
+ * segment before, or newer than those of one behind. So does a number far above `known`, one that the journal has given.
  */
-export function findStrays(files: readonly OpenedSegment[]): { ordered: OpenedSegment[]; strays: OpenedSegment[] } {
+export function findStrays(
+  files: readonly OpenedSegment[],
+  known: number,
+): { ordered: OpenedSegment[]; strays: OpenedSegment[] } {
   const trusted = files.filter(({ header, first }) => header !== undefined && first !== undefined);
   const ordered: OpenedSegment[] = [];
   const strays: OpenedSegment[] = [];
   for (const file of files) {
     const isLost =
       file.header === undefined &&
-      (file.number - (ordered.at(-1)?.number ?? file.number) > longestSpan ||
+      (file.number - Math.max(known, ordered.at(-1)?.number ?? 0) > longestSpan ||
         [...trusted, ...ordered].some((other) => isMisplaced(file, other)));
     (isLost ? strays : ordered).push(file);
   }

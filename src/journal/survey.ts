@@ -79,7 +79,7 @@ export function survey(dir: string, whole: boolean): Survey {
   const cursors = listCursors(join(dir, cursorsFolder), id);
   const seed = toFrameSeed(id);
   const opened = folder.segments.map((file) => readFirstFrame(dir, file, seed));
-  const { ordered: files, strays } = findStrays(opened);
+  const { ordered: files, strays } = findStrays(opened, head?.segment ?? 0);
   const sorted = sortOut(files, head);
   const { live, empty } = sorted;
   const newest = live.at(-1);

@@ -3,7 +3,14 @@ import { join } from "node:path";
 import * as fc from "fast-check";
 import { describe, expect } from "vitest";
 import { FrameFile, type Scanned } from "../../src/journal/frame-file.ts";
-import { closeFrame, closedLength, frameHeaderBytes, stampFrame, toFrameSeed } from "../../src/journal/segment.ts";
+import {
+  closeFrame,
+  closedLength,
+  frameHeaderBytes,
+  stampFrame,
+  toFrameSeed,
+  type Frame,
+} from "../../src/journal/segment.ts";
 import { toOffset } from "../../src/reading.ts";
 import { test } from "./fixtures.ts";
 
@@ -52,6 +59,8 @@ describe("a frame", () => {
   });
 });
 
+const frameLike = (baseOffset: number): Frame => expect.objectContaining({ baseOffset, count: 1 });
+
 describe("a scan", () => {
   const part = fc.oneof(
     fc.record({ kind: fc.constant("frame" as const), length: fc.integer({ min: 1, max: 400 }) }),
@@ -86,7 +95,7 @@ describe("a scan", () => {
             let piece: Buffer = Buffer.alloc(more, 1);
             if (one?.kind === "frame") {
               piece = toFrame(Buffer.alloc(one.length, 7), offset);
-              expected.push({ kind: "frame", at, frame: expect.objectContaining({ baseOffset: offset, count: 1 }) });
+              expected.push({ kind: "frame", at, frame: frameLike(offset) });
               offset += 1;
             } else {
               if (one !== undefined)

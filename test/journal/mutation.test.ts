@@ -22,16 +22,18 @@ import * as fc from "fast-check";
 import { expect, test as base } from "vitest";
 import { openCursor } from "../../src/journal/cursor.ts";
 import { nodeDisk, type Disk } from "../../src/journal/disk.ts";
+import { headName } from "../../src/journal/head.ts";
+import { verifyJournal, type Verification } from "../../src/journal/inspect.ts";
 import { recover } from "../../src/journal/recovery.ts";
 import { frameMagicBytes, parseFrame, toFrameSeed } from "../../src/journal/segment.ts";
-import { SluiceError } from "../../src/errors.ts";
+import { SluiceError, toError } from "../../src/errors.ts";
 import { toOffset } from "../../src/reading.ts";
 import { openStore, type StoreHarness } from "./store-harness.ts";
 
 /** What a power cut would do is not the question here. */
 const fastDisk: Disk = { ...nodeDisk, sync: () => {}, syncDir: () => {} };
 const inMemory = existsSync("/dev/shm") ? "/dev/shm" : tmpdir();
-const runs = 10_000;
+const mutations = 10_000;
 
 type Mutation =
   | { readonly kind: "delete" | "empty"; readonly file: string }
@@ -46,12 +48,13 @@ const test = base.extend("dir", async ({}, { onCleanup }) => {
   return dir;
 });
 
-/** Three runs, segments of some 4 KiB, two cursors: one at the end, one behind. Returns how many records it has. */
-async function write(dir: string): Promise<number> {
+/** Segments of some 4 KiB, two cursors: one at the end, one behind. Returns how many records it has. */
+async function write(dir: string, runs: number, commits: number): Promise<number> {
   let records = 0;
-  for (let run = 0; run < 3; run += 1) {
+  mkdirSync(dir);
+  for (let run = 0; run < runs; run += 1) {
     const { store, commit } = openStore(dir, fastDisk, 4096);
-    for (let part = 1; part < 8; part += 1) {
+    for (let part = 1; part <= commits; part += 1) {
       commit(part * 3);
       records += part * 3;
       store.prepare();
@@ -60,7 +63,7 @@ async function write(dir: string): Promise<number> {
   }
   const { id: journalId } = recover(dir);
   mkdirSync(join(dir, "cursors"));
-  for (const [name, position] of [["ahead", records] as const, ["behind", 40] as const]) {
+  for (const [name, position] of [["ahead", records] as const, ["behind", 5] as const]) {
     await using cursor = openCursor({ dir: join(dir, "cursors"), name, journalId, start: toOffset(0) });
     cursor.commit(toOffset(position));
   }
@@ -130,7 +133,7 @@ function survivors(dir: string, seed: number): Set<number> {
     const bytes = readFileSync(join(dir, name));
     for (let at = bytes.indexOf(frameMagicBytes); at >= 0; at = bytes.indexOf(frameMagicBytes, at + 1)) {
       const frame = at % 8 === 0 ? parseFrame(bytes, at, seed) : undefined;
-      for (let index = 0; frame !== undefined && index < frame.count; index += 1) found.add(frame.baseOffset + index);
+      for (let index = 0; index < (frame?.count ?? 0); index += 1) found.add((frame?.baseOffset ?? 0) + index);
     }
   }
   return found;
@@ -150,21 +153,46 @@ function toText(offsets: Iterable<number>): string {
   return ranges.map(([from, to]) => `${from}-${to}`).join(" ");
 }
 
-/** Undefined: it was refused, with a code, and then nothing has changed. */
-function start(dir: string): StoreHarness | undefined {
+interface Started extends StoreHarness {
+  /** What `verify` said before. */
+  readonly verification: Verification;
+}
+
+/** Undefined: it was refused, with a code, by the start and by `verify`, and then nothing has changed. */
+function start(dir: string): Started | undefined {
   const before = listing(dir);
+  const outcome = attempt(() => {
+    const verification = verifyJournal(dir);
+    return { verification, ...openStore(dir, fastDisk) };
+  });
+  if (!(outcome instanceof Error)) return outcome;
+  expect(outcome).toBeInstanceOf(SluiceError);
+  expect(listing(dir)).toEqual(before);
+  // Without a segment and a head there is nothing to tell of: a start makes a new journal.
+  const isNothing = outcome.message.includes("there is no journal");
+  expect(attempt(() => recover(dir)) instanceof SluiceError).toBe(!isNothing);
+  expect(isNothing && before.some((line) => /\.seg [1-9]/.test(line))).toBe(false);
+  return undefined;
+}
+
+function attempt<T>(action: () => T): T | Error {
   try {
-    return openStore(dir, fastDisk);
+    return action();
   } catch (error) {
-    expect(error).toBeInstanceOf(SluiceError);
-    expect(listing(dir)).toEqual(before);
-    return undefined;
+    return toError(error);
   }
 }
 
 const listing = (dir: string): string[] => filesOf(dir).map((name) => `${name} ${statSync(join(dir, name)).size}`);
 
-function checkStart(harness: StoreHarness, original: ReadonlyMap<number, string>, left: ReadonlySet<number>): void {
+interface Expected {
+  readonly original: ReadonlyMap<number, string>;
+  /** Must be yielded. */
+  readonly left: ReadonlySet<number>;
+  readonly verification: Verification;
+}
+
+function checkStart(harness: StoreHarness, { original, left, verification }: Expected): void {
   const { report, next } = harness.recovered;
   harness.commit(2);
   const { entries, lost } = harness.readAll();
@@ -176,42 +204,48 @@ function checkStart(harness: StoreHarness, original: ReadonlyMap<number, string>
   const there = new Set<number>(yielded);
   const gone = Array.from({ length: next }, (_, offset) => offset).filter((offset) => !there.has(offset));
   // The start may tell less than the readers, of the middle of old segments, but nothing else than what is gone.
-  const told = toOffsets(report.lost);
+  const told = toOffsets([...report.lost, ...lost]);
+  expect(toText([...toOffsets(report.lost)].filter((offset) => there.has(offset)))).toBe("");
   // A consumer that wants what lies before the beginning tells that itself, as trimmed.
-  const before = { from: 0, to: harness.table.firstOffset };
-  expect(toText([...told].filter((offset) => there.has(offset)))).toBe("");
-  expect(toText(new Set([...told, ...toOffsets([before, ...lost])]))).toBe(toText(gone));
+  const before = toOffsets([{ from: 0, to: verification.firstOffset }]);
+  expect(toText(new Set([...before, ...told]))).toBe(toText(gone));
+  expect(toText(toOffsets(verification.lost))).toBe(toText(told));
+  expect([verification.end, verification.records]).toEqual([next, yielded.length - 2]);
   // What still stands in a file that counts is not gone.
   expect(toText([...left].filter((offset) => !there.has(offset)))).toBe("");
 }
 
 test("a mutated journal opens and tells exactly what is gone, or is refused", { timeout: 900_000 }, async ({ dir }) => {
-  const origin = join(dir, "origin");
-  mkdirSync(origin);
-  const records = await write(origin);
-  const seed = toFrameSeed(recover(origin).id);
-  const original = new Map(Array.from({ length: records }, (_, index) => [index, `d${index} {"seq":${index}}`]));
-  const counts = { opened: 0, refused: 0, aside: 0, lost: 0 };
-  fc.assert(
-    fc.property(fc.array(anyMutation(filesOf(origin)), { minLength: 1, maxLength: 3 }), (mutations) => {
-      const each = join(dir, "each");
+  const counts = { whole: 0, lost: 0, aside: 0, refused: 0 };
+  const each = join(dir, "each");
+  for (const [name, runs, commits, share] of [["large", 3, 7, 0.8] as const, ["small", 1, 3, 0.2] as const]) {
+    const origin = join(dir, name);
+    const records = await write(origin, runs, commits);
+    const seed = toFrameSeed(recover(origin).id);
+    const original = new Map(Array.from({ length: records }, (_, index) => [index, `d${index} {"seq":${index}}`]));
+    const anyMutations = fc.array(anyMutation(filesOf(origin)), { minLength: 1, maxLength: 3 });
+    const check = (applied: readonly Mutation[]): void => {
       cpSync(origin, each, { recursive: true });
       using _removing = { [Symbol.dispose]: () => rmSync(each, { recursive: true }) };
-      for (const mutation of mutations) mutate(each, mutation);
+      for (const mutation of applied) mutate(each, mutation);
       const left = survivors(each, seed);
       const harness = start(each);
       if (harness === undefined) {
         counts.refused += 1;
         return;
       }
-      const { aside, lost } = harness.recovered.report;
+      const { store, recovered, verification } = harness;
+      const { aside, lost } = recovered.report;
       // A frame that was copied behind others does not count, nor does a file without a place.
-      const isOutOfPlace = aside.length > 0 || mutations.some((one) => one.kind === "append" && one.copy);
-      checkStart(harness, original, isOutOfPlace ? new Set() : left);
-      harness.store.close();
-      counts[aside.length > 0 ? "aside" : lost.length > 0 ? "lost" : "opened"] += 1;
-    }),
-    { numRuns: runs },
-  );
-  console.log(counts);
+      const isOutOfPlace = aside.length > 0 || applied.some((one) => one.kind === "append" && one.copy);
+      checkStart(harness, { original, left: isOutOfPlace ? new Set() : left, verification });
+      // The head alone knows the end.
+      if (applied.every(({ file }) => file !== headName)) expect(recovered.next).toBe(records);
+      store.close();
+      counts[aside.length > 0 ? "aside" : lost.length > 0 ? "lost" : "whole"] += 1;
+    };
+    fc.assert(fc.property(anyMutations, check), { numRuns: mutations * share });
+  }
+  expect(Math.min(...Object.values(counts))).toBeGreaterThan(0);
+  console.log(`${mutations} mutated journals: ${JSON.stringify(counts)}`);
 });

@@ -27,7 +27,7 @@ export interface StoreHarness {
 export function openStore(dir: string, disk: Disk = nodeDisk, segmentBytes = 2 ** 20): StoreHarness {
   const recovered = recover(dir);
   const { id, epoch, nextNumber, segments, lastCommit, next } = recovered;
-  const table = SegmentTable.create(64);
+  const table = SegmentTable.create(256);
   const head = openHead({ dir, journalId: id, epoch });
   const options = {
     dir,
