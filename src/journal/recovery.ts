@@ -22,7 +22,7 @@ export interface RecoveryReport {
   readonly segments: number;
   /** Bytes of a write that never became durable, cut off. */
   readonly tornBytes: number;
-  /** Segments whose records are all written again in a later one, deleted. */
+  /** Segments whose records are all written again in a later one, or were trimmed before: deleted. */
   readonly superseded: number;
   /** Records that the journal no longer has, in order; also those that an earlier start has told of. */
   readonly lost: readonly LostRecords[];
@@ -55,7 +55,8 @@ export function recover(dir: string): Recovered {
   const found = survey(dir, false);
   const { id, head, files, live, superseded, last, next, strays, lost, notes } = found;
   const { unreadable, hollow } = toHollow(found);
-  rearrange(dir, files.filter(isMisnamed), [...strays, ...unreadable]);
+  const aside = [...strays, ...unreadable];
+  rearrange(dir, files.filter(isMisnamed).filter((file) => !aside.includes(file)), aside);
   const isCutShort = next > found.end;
   const lastCommit = isCutShort ? undefined : last?.lastCommit;
   const { segments, garbage } = toSegments(live, lastCommit, next);
@@ -73,7 +74,7 @@ export function recover(dir: string): Recovered {
       tornBytes: tornBytes + (isCutShort ? 0 : (last?.tailBytes ?? 0)),
       superseded: superseded.length,
       lost,
-      aside: [...strays, ...unreadable].map(({ name }) => name),
+      aside: aside.map(({ name }) => name),
       notes,
       rewritten: lastCommit === undefined ? 0 : lastCommit.end - lastCommit.base,
       elapsedMs: performance.now() - startedMs,

@@ -3,7 +3,8 @@
 //
 // 1. The header and the first frame of every segment are read; a file of another journal or a newer version is refused.
 //    A file under the name of another keeps its place, when that is free; one that cannot be placed does not count.
-// 2. What lies at or above the base of the next segment is void: its commit failed and was written again there.
+// 2. What lies at or above the base of the next segment is void: its commit failed and was written again there. So is what
+//    lies below the beginning that the head tells.
 // 3. A segment whose last frame ends where the next one begins is whole: only its end is read. Any other, and the last
 //    one with records, is scanned in full, and what is missing is reported with its exact range.
 // 4. A bad frame with valid frames behind it is damage of acknowledged data. A bad end of the last segment is the torn tail
@@ -48,7 +49,7 @@ export interface Survey {
   /** Files that stand in a segment's place, by number. */
   readonly files: readonly OpenedSegment[];
   readonly live: readonly LiveFile[];
-  /** Segments whose records are all written again in a later one. */
+  /** Segments whose records are all written again in a later one, or trimmed. */
   readonly superseded: readonly OpenedSegment[];
   /** Without one valid frame. */
   readonly empty: readonly OpenedSegment[];
@@ -151,7 +152,8 @@ function sortOut(files: readonly OpenedSegment[], head: Slot | undefined): Sorte
   for (const file of files.toReversed()) {
     const { first } = file;
     if (first === undefined) empty.push(file);
-    else if (first.frame.baseOffset >= end) superseded.push(file);
+    // One that lies before the beginning was trimmed, and a power cut has brought its name back.
+    else if (first.frame.baseOffset >= end || end <= (head?.first ?? 0)) superseded.push(file);
     else {
       live.unshift({ file, first, base: first.frame.baseOffset, end });
       end = first.frame.baseOffset;

@@ -1,10 +1,12 @@
 // The writer's work without its thread: what tests of the bytes on disk use, many times in a second.
 
+import { join } from "node:path";
 import { nodeDisk, type Disk } from "../../src/journal/disk.ts";
-import { openHead } from "../../src/journal/head.ts";
+import { openHead, type Head } from "../../src/journal/head.ts";
 import type { JournalShare } from "../../src/journal/reader.ts";
 import { recover, type Recovered } from "../../src/journal/recovery.ts";
 import { createRingMemory, RingDrain, RingFiller } from "../../src/journal/ring.ts";
+import { toSegmentName } from "../../src/journal/segment.ts";
 import { SegmentStore } from "../../src/journal/store.ts";
 import { SegmentTable } from "../../src/journal/table.ts";
 import { toOffset } from "../../src/reading.ts";
@@ -24,11 +26,16 @@ export interface StoreHarness {
 }
 
 /** Recovers a folder, writes its last commit again and takes commits: the writer without its thread. */
-export function openStore(dir: string, disk: Disk = nodeDisk, segmentBytes = 2 ** 20): StoreHarness {
+export function openStore(
+  dir: string,
+  disk: Disk = nodeDisk,
+  segmentBytes = 2 ** 20,
+  wrap = (head: Head): Head => head,
+): StoreHarness {
   const recovered = recover(dir);
-  const { id, epoch, nextNumber, segments, lastCommit, next } = recovered;
+  const { id, epoch, nextNumber, segments, lastCommit, next, garbage } = recovered;
   const table = SegmentTable.create(256);
-  const head = openHead({ dir, journalId: id, epoch });
+  const head = wrap(openHead({ dir, journalId: id, epoch }));
   const options = {
     dir,
     disk,
@@ -49,7 +56,9 @@ export function openStore(dir: string, disk: Disk = nodeDisk, segmentBytes = 2 *
       lastCommit.frames.map(({ bytes }) => bytes),
       lastCommit.end,
     );
+    disk.truncate(join(dir, toSegmentName(lastCommit.segment)), lastCommit.keepBytes);
   }
+  for (const name of garbage) disk.unlink(join(dir, name));
   const memory = createRingMemory();
   const filler = new RingFiller(memory, next);
   const drain = new RingDrain(memory);
