@@ -56,7 +56,11 @@ export function recover(dir: string): Recovered {
   const { id, head, files, live, superseded, last, next, strays, lost, notes } = found;
   const { unreadable, hollow } = toHollow(found);
   const aside = [...strays, ...unreadable];
-  rearrange(dir, files.filter(isMisnamed).filter((file) => !aside.includes(file)), aside);
+  rearrange(
+    dir,
+    files.filter(isMisnamed).filter((file) => !aside.includes(file)),
+    aside,
+  );
   const isCutShort = next > found.end;
   const lastCommit = isCutShort ? undefined : last?.lastCommit;
   const { segments, garbage } = toSegments(live, lastCommit, next);

@@ -317,6 +317,22 @@ describe("the journal", () => {
     expect(bench.logged).toEqual([expect.stringContaining("not configured any longer")]);
   });
 
+  test("is held whole by a cursor that cannot be read, of a sink that is not configured any longer", async () => {
+    const bench = await openBench();
+    await bench.configure(
+      `export default defineGateway({ streams: [climate], sinks: [sqlite({ path: join(dir, "a.db") })] });`,
+    );
+    const dir = join(bench.dataDir, "journal/cursors");
+    await mkdir(dir, { recursive: true });
+    await writeFile(join(dir, "gone.cursor"), "");
+    await bench.append(10);
+    const dispatcher = await bench.open({ sinks: [{ name: "sqlite" }], handlers: [] });
+    const told: number[] = [];
+    dispatcher.onCursor((least) => told.push(least));
+    await expect.poll(() => statusOf(dispatcher, "sqlite").durable, patiently).toBe(10);
+    expect([told, statusOf(dispatcher, "gone").position]).toEqual([[], 0]);
+  });
+
   test("is needed by nobody when there is no sink and no handler", async () => {
     const bench = await openBench();
     await bench.configure(`export default defineGateway({ streams: [climate] });`);
