@@ -65,7 +65,8 @@ export function readFolder(dir: string): FoundFolder {
   const segments: FoundSegment[] = [];
   const misnamed: FoundSegment[] = [];
   for (const name of listSegments(dir)) {
-    if (statSync(join(dir, name), { throwIfNoEntry: false })?.isFile() === true) {
+    const path = join(dir, name);
+    if (naming(path, () => statSync(path, { throwIfNoEntry: false }))?.isFile() === true) {
       const segment = readStart(dir, name);
       (isMisnamed(segment) ? misnamed : segments).push(segment);
     } else {

@@ -243,16 +243,28 @@ function createDir(dir: string): void {
 
 /** A lock that dies with its owner, on every platform: SQLite's, held as long as the connection is open. */
 function openLock(dir: string): DatabaseSync {
-  const lock = new DatabaseSync(join(dir, "lock"));
+  const path = join(dir, "lock");
+  const lock = openDatabase(path);
   try {
     lock.exec("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE");
     return lock;
   } catch (error) {
     lock.close();
     const isBusy = error instanceof Error && "errcode" in error && error.errcode === sqliteBusy;
-    throw isBusy ? new SluiceError("SLUICE_JOURNAL_LOCKED", dir, { cause: error }) : error;
+    throw isBusy ? new SluiceError("SLUICE_JOURNAL_LOCKED", dir, { cause: error }) : toUnusable(path, error);
   }
 }
+
+function openDatabase(path: string): DatabaseSync {
+  try {
+    return new DatabaseSync(path);
+  } catch (error) {
+    throw toUnusable(path, error);
+  }
+}
+
+const toUnusable = (path: string, error: unknown): SluiceError =>
+  new SluiceError("SLUICE_DATA_DIR", `${path}: ${toError(error).message}`, { cause: error });
 
 function toRefusal(error: unknown, dir: string): { code: ErrorCode; detail: string } {
   const { message } = toError(error);
