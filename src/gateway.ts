@@ -14,6 +14,7 @@ import { createEvents, type EventBus } from "./events.ts";
 import { createIntake, type Intake } from "./intake.ts";
 import { listCursors } from "./journal/cursor.ts";
 import { type Journal, openJournal } from "./journal/journal.ts";
+import { countLost, describeLoss } from "./journal/loss.ts";
 import { watchJournal } from "./journal/watch.ts";
 import type { Listener } from "./listener/listener.ts";
 import { openTcp } from "./listener/tcp.ts";
@@ -53,8 +54,9 @@ export async function openGateway({ config, log, version }: GatewayOptions): Pro
   );
   tellStart(journal, registry, log);
   const intake = createIntake({ registry, journal, events });
+  const lostRecords = countLost(journal.recovered.lost);
   const sources = {
-    journal: () => ({ ...journal.stats(), state: journal.state }),
+    journal: () => ({ ...journal.stats(), state: journal.state, lostRecords }),
     consumers: () => dispatcher.status(),
   };
   const telemetry = opened.use(createTelemetry({ events, version, sources }));
@@ -158,18 +160,18 @@ function listenHosts(
 }
 
 function tellStart({ recovered, id, next }: Journal, { interpreted }: Registry, log: Logger): void {
-  const { damaged, skipped, tornBytes, unreadable } = recovered;
+  const { lost, tornBytes, aside, notes } = recovered;
   log.info({ gateway: id, next }, "journal open");
   if (tornBytes > 0)
     log.warn({ tornBytes }, "the journal's unfinished end was cut off; nothing of it was acknowledged");
-  for (const range of damaged) {
-    // What the last commit held may never have been acknowledged.
-    log[range.inLastCommit ? "warn" : "error"]({ range }, "records are damaged on disk and are passed over");
+  for (const range of lost) {
+    const { from, to, damaged, missing } = range;
+    const fields = { from, to, records: to - from, damaged, missing };
+    if (range.inLastCommit) log.warn(fields, `lost, perhaps before they were acknowledged: ${describeLoss(range)}`);
+    else log.error(fields, `the journal has lost ${describeLoss(range)}`);
   }
-  for (const file of unreadable)
-    log.error({ file }, "a file of the journal cannot be read; it is kept under this name");
-  if (skipped !== undefined)
-    log.error({ skipped }, "a sink was ahead of the journal: records below its cursor are missing");
+  for (const file of aside) log.error({ file }, "a segment does not count and is kept under another name (*.damaged)");
+  for (const note of notes) log.warn(note);
   for (const { stream, reason } of interpreted)
     log.warn({ stream, reason }, "the schema cannot be compiled and is slower");
 }

@@ -135,6 +135,8 @@ interface JournalFigures {
   readonly segments: number;
   readonly pendingBytes: number;
   readonly state: string;
+  /** That the start has found to be gone. */
+  readonly lostRecords: number;
 }
 
 /** What is asked of the others at each scrape. */
@@ -324,6 +326,9 @@ function declareMetrics(
   );
   gauge("gateway_journal_open", "1 while the journal takes messages; 0 when it is full or failed.", [], (m) =>
     m.set(sources.journal().state === "open" ? 1 : 0),
+  );
+  gauge("gateway_journal_lost_records", "Records that the start found to be gone from the journal.", [], (m) =>
+    m.set(sources.journal().lostRecords),
   );
   const perConsumer = (read: (figures: ConsumerFigures) => number) => (m: Counter | Gauge) => {
     for (const figures of sources.consumers()) m.inc({ sink: figures.name }, read(figures));

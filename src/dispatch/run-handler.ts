@@ -7,7 +7,7 @@ import { toOffset } from "../reading.ts";
 import { readChunk } from "./feed.ts";
 import type { Handler, HandlerContext, HandlerPublish } from "./handler.ts";
 import { createBackoff } from "./retry.ts";
-import { park, seek, wakeMs } from "./runner.ts";
+import { park, pass, seek, wakeMs } from "./runner.ts";
 import type { RunnerOptions } from "./runner.ts";
 
 export interface HandlerRunnerOptions extends Omit<RunnerOptions, "gateway"> {
@@ -45,6 +45,7 @@ async function runOnce(options: HandlerRunnerOptions, onSuccess: () => void): Pr
     const chunk = readChunk({ reader, registry, stream, limit });
     progress.holding(chunk?.oldestReceivedAt);
     if (chunk === undefined) {
+      pass(options);
       progress.running();
       await reader.wait(stopping, wakeMs);
       continue;

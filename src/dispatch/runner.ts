@@ -63,7 +63,9 @@ async function runOnce(open: () => Promise<Sink>, options: RunnerOptions, onSucc
     while (!stopping.aborted) {
       const chunk = readChunk({ reader, registry, limit });
       progress.holding(chunk?.oldestReceivedAt);
-      if (chunk !== undefined) {
+      if (chunk === undefined) {
+        pass(options);
+      } else {
         await deliver(sink, chunk, options);
         if (chunk.next > cursor.position) cursor.commit(chunk.next);
         onSuccess();
@@ -74,6 +76,11 @@ async function runOnce(open: () => Promise<Sink>, options: RunnerOptions, onSucc
   } finally {
     await close(sink, progress);
   }
+}
+
+/** Nothing is left to be read: what was lost at the end is told, and not told again after a restart. */
+export function pass({ reader, cursor }: Pick<RunnerOptions, "reader" | "cursor">): void {
+  if (reader.position > cursor.position) cursor.commit(reader.position);
 }
 
 /**
@@ -87,8 +94,8 @@ async function rest({ reader, stopping }: RunnerOptions, limit: ReadLimit): Prom
 }
 
 /**
- * Goes on behind what the consumer holds: `kept` if it keeps that itself, which is never wrong, else its cursor. What the
- * journal has no longer is told.
+ * Goes on behind what the sink holds, or else where the cursor is; what it keeps itself is never wrong, the cursor file may
+ * be behind or ahead. Tells what the journal no longer has of it.
  */
 export function seek(
   kept: Offset | undefined,

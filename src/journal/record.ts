@@ -19,7 +19,8 @@ const recordHeaderBytes = 16;
 const rejectedFlag = 4;
 const deviceIdFlag = 8;
 const rejectionFlag = 16;
-const longestTimeDeltaMs = 0xffff;
+/** A record is received at most so long after the first of its frame. */
+export const longestTimeDeltaMs = 0xffff;
 const longestNameBytes = 0xffff;
 /** Worst case of UTF-8 for one UTF-16 unit. */
 const utf8BytesPerUnit = 3;

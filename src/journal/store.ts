@@ -7,6 +7,7 @@
 
 import { toError } from "../errors.ts";
 import { toOffset, type Offset } from "../reading.ts";
+import type { Head } from "./head.ts";
 import { countDeletable, isRoomNeeded, retainedUntilMs, type RetentionRules, type StoredSegment } from "./retention.ts";
 import { bestEffort, SegmentFiles, type SegmentFilesOptions } from "./segment-files.ts";
 import { readStart, stampFrame, toFrameSeed } from "./segment.ts";
@@ -23,6 +24,8 @@ export interface LiveSegment extends StoredSegment {
 
 export interface StoreOptions extends SegmentFilesOptions {
   readonly table: SegmentTable;
+  /** Closed with the store. */
+  readonly head: Head;
   readonly segmentBytes: number;
   readonly rules: RetentionRules;
   /** Oldest first; none of them is written to again. */
@@ -178,6 +181,8 @@ export class SegmentStore {
     this.#current = undefined;
     if (current !== undefined) bestEffort(() => this.#options.disk.close(current.fd));
     this.#dropPrepared();
+    this.#options.head.sync();
+    this.#options.head[Symbol.dispose]();
   }
 
   #write(frames: readonly Buffer[], to: Offset): void {
@@ -223,6 +228,7 @@ export class SegmentStore {
     // Every byte is synced: there is nothing that a close could lose.
     bestEffort(() => disk.close(current.fd));
     table.seal(current.number, end);
+    this.#options.head.sync();
     this.#live.push({ number: current.number, base: current.base, end, bytes: current.bytes, endedMs: Date.now() });
     this.#current = undefined;
   }
@@ -248,6 +254,8 @@ export class SegmentStore {
     const unread = deleted.find(({ end }) => end > this.#released);
     // Readers learn the new beginning first, so that they know a trimmed segment from a damaged one.
     this.#publish();
+    // So does the next start, before the first of them is gone.
+    this.#options.head.sync();
     for (const { number, bytes } of deleted) {
       this.#options.table.drop(number);
       this.#files.remove(number, bytes);
@@ -311,11 +319,9 @@ export class SegmentStore {
     const visible = this.#current !== undefined && this.#hasRecords(this.#current) ? this.#current : undefined;
     const first = this.#live[0] ?? visible;
     const last = visible ?? this.#live.at(-1);
-    this.#options.table.publish({
-      first: first?.number ?? 0,
-      last: last?.number ?? 0,
-      firstOffset: toOffset(Math.min(this.#firstOffset(), this.#durable)),
-      durable: this.#durable,
-    });
+    const firstOffset = toOffset(Math.min(this.#firstOffset(), this.#durable));
+    const segment = last?.number ?? 0;
+    this.#options.head.advance({ durable: this.#durable, first: firstOffset, segment });
+    this.#options.table.publish({ first: first?.number ?? 0, last: segment, firstOffset, durable: this.#durable });
   }
 }

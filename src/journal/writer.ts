@@ -10,10 +10,12 @@ import { errors, SluiceError, toError, unreachable, type ErrorCode } from "../er
 import type { Offset } from "../reading.ts";
 import { createDiskSpace, type DiskSpace } from "./disk-space.ts";
 import { nodeDisk } from "./disk.ts";
+import { openHead } from "./head.ts";
 import { readStreams, remapStreams } from "./record.ts";
-import { recover, type LastCommit, type Recovered, type RecoveryReport } from "./recovery.ts";
+import { recover, type Recovered, type RecoveryReport } from "./recovery.ts";
 import type { RetentionRules } from "./retention.ts";
 import { RingDrain, type RingMemory } from "./ring.ts";
+import type { LastCommit } from "./segment-scan.ts";
 import { readEnd, toSegmentName } from "./segment.ts";
 import { bestEffort } from "./segment-files.ts";
 import { SegmentStore, type Range, type StoreFigures } from "./store.ts";
@@ -263,6 +265,7 @@ function openStore(
     dir,
     disk: nodeDisk,
     table,
+    head: openHead({ dir, journalId: id, epoch }),
     journalId: id,
     epoch,
     streams: lastCommit === undefined ? streams : moveStreams(lastCommit, streams),
@@ -299,7 +302,9 @@ function openLock(dir: string): DatabaseSync {
   } catch (error) {
     const code = error instanceof Error && "errcode" in error ? error.errcode : undefined;
     if (code === sqliteBusy) throw new SluiceError("SLUICE_JOURNAL_LOCKED", dir, { cause: error });
-    if (code !== sqliteNotADatabase && code !== sqliteCorrupt) throw error;
+    if (code !== sqliteNotADatabase && code !== sqliteCorrupt) {
+      throw new SluiceError("SLUICE_DATA_DIR", `${path}: ${toError(error).message}`, { cause: error });
+    }
     // It never has content, so what is in it is not ours, and nobody can hold a lock on it.
     nodeDisk.truncate(path, 0);
     return holdLock(path);

@@ -10,7 +10,16 @@ interface Line {
   readonly msg: string;
 }
 
-const journal = { bytes: 0, heldBytes: 0, maxBytes: 0, freeBytes: 0, writeErrors: 0, segments: 0, pendingBytes: 0 };
+const journal = {
+  lostRecords: 0,
+  bytes: 0,
+  heldBytes: 0,
+  maxBytes: 0,
+  freeBytes: 0,
+  writeErrors: 0,
+  segments: 0,
+  pendingBytes: 0,
+};
 
 afterEach(() => {
   vi.useRealTimers();

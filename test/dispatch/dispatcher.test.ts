@@ -48,7 +48,9 @@ describe("a sink", () => {
     const first = await bench.open({ sinks: [{ name: "count" }], handlers: [] });
     await reaches(first, "count", 100);
     await first.stop(never);
-    expect(listCursors(join(bench.dataDir, "journal/cursors"))).toEqual([{ name: "count", position: 100 }]);
+    expect(listCursors(join(bench.dataDir, "journal/cursors"), bench.journal.id)).toMatchObject([
+      { name: "count", position: 100 },
+    ]);
     expect(statusOf(first, "count")).toMatchObject({ state: "stopped", durable: 100 });
     await bench.append(10);
     const second = await bench.open({ sinks: [{ name: "count" }], handlers: [] });
@@ -303,7 +305,8 @@ describe("the journal", () => {
     );
     const dir = join(bench.dataDir, "journal/cursors");
     await mkdir(dir, { recursive: true });
-    await openCursor({ dir, name: "gone", start: toOffset(30) })[Symbol.asyncDispose]();
+    const journalId = bench.journal.id;
+    await openCursor({ dir, journalId, name: "gone", start: toOffset(30) })[Symbol.asyncDispose]();
     await bench.append(100);
     const dispatcher = await bench.open({ sinks: [{ name: "sqlite" }], handlers: [] });
     const told: number[] = [];
@@ -321,7 +324,7 @@ describe("the journal", () => {
     const dir = join(bench.dataDir, "journal/cursors");
     await mkdir(dir, { recursive: true });
     for (const name of ["sqlite", "on-climate"]) {
-      await openCursor({ dir, name, start: toOffset(7) })[Symbol.asyncDispose]();
+      await openCursor({ dir, name, journalId: bench.journal.id, start: toOffset(7) })[Symbol.asyncDispose]();
     }
     for (let part = 0; part < 40; part += 1) await bench.append(50);
     await bench.append(1); // tells what was deleted after the commit before
@@ -337,6 +340,22 @@ describe("the journal", () => {
     expect(offsetsIn(join(bench.dir, "a.db"))).toEqual(range(firstOffset, 2001));
     const sentence = `${firstOffset - 7} records from offset 7 to ${firstOffset - 1} could not be read`;
     expect(bench.logged).toEqual([expect.stringContaining(sentence), expect.stringContaining(sentence)]);
+  });
+
+  test("is held whole by a cursor that cannot be read, of a sink that is not configured any longer", async () => {
+    const bench = await openBench();
+    await bench.configure(
+      `export default defineGateway({ streams: [climate], sinks: [sqlite({ path: join(dir, "a.db") })] });`,
+    );
+    const dir = join(bench.dataDir, "journal/cursors");
+    await mkdir(dir, { recursive: true });
+    await writeFile(join(dir, "gone.cursor"), "");
+    await bench.append(10);
+    const dispatcher = await bench.open({ sinks: [{ name: "sqlite" }], handlers: [] });
+    const told: number[] = [];
+    dispatcher.onCursor((least) => told.push(least));
+    await expect.poll(() => statusOf(dispatcher, "sqlite").durable, patiently).toBe(10);
+    expect([told, statusOf(dispatcher, "gone").position]).toEqual([[], 0]);
   });
 
   test("is needed by nobody when there is no sink and no handler", async () => {
@@ -392,7 +411,9 @@ describe("stopping", () => {
     await writeFile(join(bench.dir, "go"), "");
     await stopped;
     expect(bench.lines("out")).toEqual(["begun", "done 10"]);
-    expect(listCursors(join(bench.dataDir, "journal/cursors"))).toEqual([{ name: "slow", position: 10 }]);
+    expect(listCursors(join(bench.dataDir, "journal/cursors"), bench.journal.id)).toMatchObject([
+      { name: "slow", position: 10 },
+    ]);
   });
 
   test("ends a sink that blocks its thread for ever when the deadline comes, and it gets the batch again", async () => {

@@ -16,7 +16,6 @@ import {
 import {
   closeFrame,
   encodeSegmentHeader,
-  findFrame,
   frameHeaderBytes,
   maximumFrameBytes,
   parseFrame,
@@ -159,20 +158,6 @@ describe("a frame", () => {
       expect(parseFrame(frame.subarray(0, at), 0, seed)).toBeUndefined();
     }
     expect(parseFrame(frame, 0, toFrameSeed("ff".repeat(16)))).toBeUndefined();
-  });
-
-  test("is found behind garbage, but not when its offsets lie below what was read", () => {
-    const bytes = Buffer.concat([Buffer.alloc(64, 0x53), fillFrame([message(1)], 10), fillFrame([message(2)], 20)]);
-    expect(findFrame(bytes, 8, seed, 0)).toBe(64);
-    expect(parseFrame(bytes, findFrame(bytes, 8, seed, 11) ?? 0, seed)?.baseOffset).toBe(20);
-    expect(findFrame(bytes, 8, seed, 21)).toBeUndefined();
-  });
-
-  test("inside a payload is not found: a device does not know the journal's seed", () => {
-    const hostile = fillFrame([message(666)], 0);
-    stampFrame(hostile, { epoch: 1, commit: 3, lastOfCommit: true }, 0);
-    const outer = fillFrame([message(1, hostile)], 0);
-    expect(findFrame(outer, 8, seed, 0)).toBeUndefined();
   });
 });
 
