@@ -11,10 +11,14 @@ import { listenHost } from "./config/exposure.ts";
 import type { GatewayConfig } from "./config/schema.ts";
 import { type Dispatcher, type HandlerMessage, openDispatcher } from "./dispatch/dispatcher.ts";
 import { createEvents, type EventBus } from "./events.ts";
-import { createIntake, type Intake } from "./intake.ts";
+import { openCheckpointer } from "./intake/checkpointer.ts";
+import { createIntake, type Intake } from "./intake/intake.ts";
+import { restoreMemory, type Restored } from "./intake/restore.ts";
 import { listCursors } from "./journal/cursor.ts";
 import { type Journal, openJournal } from "./journal/journal.ts";
+import { openReader } from "./journal/reader.ts";
 import type { Listener } from "./listener/listener.ts";
+import { toOffset } from "./reading.ts";
 import { openTcp } from "./listener/tcp.ts";
 import { createTelemetry, type Telemetry } from "./telemetry.ts";
 import { createRegistry, type Registry } from "./validate/registry.ts";
@@ -52,7 +56,20 @@ export async function openGateway({ config, log, version }: GatewayOptions): Pro
   );
   opened.use(watchJournal(journal, events));
   tellStart(journal, registry, log);
-  const intake = createIntake({ registry, journal, events });
+  const restored = opened.use(restore(config, journal, registry, log));
+  const { memory } = restored;
+  const intake = createIntake({ registry, journal, memory, events });
+  const checkpoints = opened.use(
+    openCheckpointer({
+      path: checkpointPath(config),
+      journal,
+      memory,
+      position: restored.position,
+      maxBytes: config.journal.maxBytes,
+      onWritten: () => trim(),
+      onError: (err) => log.warn({ err }, "no checkpoint could be written: the next start reads more of the journal"),
+    }),
+  );
   const sources = {
     journal: () => ({ ...journal.stats(), state: journal.state }),
     consumers: () => dispatcher.status(),
@@ -70,7 +87,15 @@ export async function openGateway({ config, log, version }: GatewayOptions): Pro
       publishFor(handler, message, { intake, journal, broker: await broker.promise }),
   });
   opened.defer(() => dispatcher.stop(deadline));
-  dispatcher.onCursor((least) => journal.trim(least));
+  let least = toOffset(0);
+  // A start needs the records behind the checkpoint. A journal that cannot write gives way: no checkpoint can follow.
+  const trim = (): void =>
+    journal.trim(journal.state === "open" ? toOffset(Math.min(least, checkpoints.position)) : least);
+  opened.use(journal.onState(trim));
+  dispatcher.onCursor((to) => {
+    least = to;
+    trim();
+  });
 
   const admin = opened.use(
     await openAdminServer({
@@ -118,6 +143,7 @@ async function openGatewayBroker(opened: AsyncDisposableStack, parts: BrokerPart
     await openBroker({
       target: {
         ...intake,
+        next: () => journal.next,
         durable: () => journal.durable,
         onDurable: (listener) => journal.onDurable(listener),
         congested: () => journal.congested,
@@ -190,6 +216,23 @@ function tellStart({ recovered, id, next }: Journal, { interpreted }: Registry, 
     log.warn({ stream, reason }, "the schema cannot be compiled and is slower");
 }
 
+const checkpointPath = ({ dataDir }: GatewayConfig): string => join(dataDir, "journal", "checkpoint");
+
+function restore(config: GatewayConfig, journal: Journal, registry: Registry, log: Logger): Restored {
+  const restored = restoreMemory({
+    path: checkpointPath(config),
+    journal,
+    openReader: (from, onLost) => openReader(journal.share, from, onLost),
+    registry,
+    limits: config.limits,
+  });
+  const { records, elapsedMs, unknown } = restored;
+  log.debug({ records, elapsedMs: Math.round(elapsedMs) }, "unfinished messages and keys are known again");
+  if (unknown.length > 0)
+    log.warn({ unknown }, "a message that is sent again may be taken twice: not all that came before is known");
+  return restored;
+}
+
 interface HandlerTargets {
   readonly intake: Intake;
   readonly journal: Journal;
@@ -219,5 +262,5 @@ async function publishFor(
     throw new Error(`${topic}: ${reason}: ${issues.map(({ path, message: text }) => `${path} ${text}`).join("; ")}`);
   }
   await journal.flush();
-  await broker.publish({ ...message, payload });
+  if (verdict.kind !== "duplicate") await broker.publish({ ...message, payload });
 }

@@ -6,9 +6,9 @@
 
 import { MessageChannel, Worker, type MessagePort } from "node:worker_threads";
 import { errors, SluiceError, unreachable } from "../errors.ts";
-import { toOffset, type Message, type Offset } from "../reading.ts";
+import { toOffset, type Message, type Offset, type UnixMs } from "../reading.ts";
 import type { JournalShare } from "./reader.ts";
-import { encodeRejection, type RecordedRejection } from "./record.ts";
+import { encodeRejection, releasedFlag, type RecordedRejection } from "./record.ts";
 import type { RecoveryReport } from "./recovery.ts";
 import { createRingMemory, RingFiller } from "./ring.ts";
 import { noStream } from "./segment.ts";
@@ -22,6 +22,7 @@ const resumeAt = 0.9;
 /** A trim must be able to free most of the journal: the open segment is never more than about this share. */
 const segmentsInFull = 8;
 const timerToleranceMs = 0.5;
+const nothing = new Uint8Array();
 
 export interface JournalOptions {
   /** Created when missing. Belongs to one journal, and to one process at a time. */
@@ -64,6 +65,8 @@ export interface Journal extends AsyncDisposable {
    * `maximumRecordBytes`: the caller's packet limit is too high.
    */
   append(message: Message, stream: string, rejection?: RecordedRejection): Offset;
+  /** Records, like `append`, that a QoS 2 message of the client is finished; `packetId` 0: all of them are. */
+  release(clientId: string, packetId: number, receivedAt: UnixMs): Offset;
   /** The offset that the next record will get. */
   readonly next: Offset;
   /** Everything below survives a crash. */
@@ -220,9 +223,18 @@ class WriterJournal implements Journal {
   }
 
   append(message: Message, stream: string, rejection?: RecordedRejection): Offset {
-    const offset = this.#next;
     const index = this.#streams.get(stream) ?? noStream;
-    this.#ring.fill(message, offset, index, rejection === undefined ? undefined : encodeRejection(rejection));
+    return this.#fill(message, index, rejection === undefined ? undefined : encodeRejection(rejection), 0);
+  }
+
+  release(clientId: string, packetId: number, receivedAt: UnixMs): Offset {
+    const end = { topic: "", payload: nothing, clientId, deviceId: clientId, receivedAt, qos: 2, packetId } as const;
+    return this.#fill(end, noStream, undefined, releasedFlag);
+  }
+
+  #fill(message: Message, stream: number, rejection: Buffer | undefined, kindFlag: number): Offset {
+    const offset = this.#next;
+    this.#ring.fill(message, offset, stream, rejection, kindFlag);
     this.#next = toOffset(offset + 1);
     if (!this.#scheduled && !this.#inFlight) this.#schedule();
     const pendingBytes = this.#ring.bytes;
