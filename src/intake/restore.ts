@@ -18,7 +18,7 @@ const chunk = { records: 5_000, bytes: 8 * 1024 * 1024 };
 export interface RestoreOptions {
   /** The checkpoint's file. */
   readonly path: string;
-  readonly journal: Pick<Journal, "id" | "next" | "durable" | "onDurable" | "stats" | "release">;
+  readonly journal: Pick<Journal, "id" | "next" | "onDurable" | "stats" | "release">;
   readonly openReader: (from: Offset, onLost: (range: LostRange) => void) => Reader;
   readonly registry: Pick<Registry, "windows" | "read" | "keyOf">;
   readonly limits: {
