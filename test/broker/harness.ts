@@ -190,7 +190,7 @@ async function openHarness(stack: AsyncDisposableStack, options: HarnessOptions 
   return harness;
 }
 
-async function openRawClient(port: number): Promise<RawClient> {
+export async function openRawClient(port: number): Promise<RawClient> {
   const socket = connectSocket(port, "127.0.0.1");
   socket.on("error", () => {});
   await once(socket, "connect");
