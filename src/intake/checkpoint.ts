@@ -2,8 +2,8 @@
 // behind. All integers are little-endian.
 //
 //    0  magic 8 B "SLUICEK1" | 8 version u16 = 1 | 10 zeros 6 B | 16 journalId 16 B | 32 createdMs f64
-//   40  position u64: the records below are in it | 48 length u64: of the file | 56 crc32 u32 over the blocks
-//   60  crc32 u32 over 0…60 | 64 blocks, to the end
+//   40  position u64: the records below are in it | 48 zeros 8 B | 56 crc32 u32 over the blocks | 60 crc32 u32 over 0…60
+//   64  blocks, to the end
 //
 // Block: 0 kind u8 | 1 zero u8 | 2 nameLength u16 | 4 count u32 | 8 name UTF-8 | count entries
 //   kind 1, unfinished: name is a client id; entry: packetId u16, offset f64
@@ -61,10 +61,10 @@ export async function writeCheckpoint(
   const temporary = `${path}.tmp`;
   try {
     await using file = await open(temporary, "w", 0o640);
-    const body = await writeBlocks(file, blocks);
+    const crc = await writeBlocks(file, blocks);
     // No record that the blocks know of may be one that a crash takes away.
     await settle();
-    await file.write(encodeHeader(head, body), 0, headerBytes, 0);
+    await file.write(encodeHeader(head, crc), 0, headerBytes, 0);
     await file.sync();
     await rename(temporary, path);
     await using folder = await open(dirname(path), "r");
@@ -97,7 +97,6 @@ function findFault(bytes: Buffer, journalId: string, next: Offset): string | und
   if (found > version) return `was written by a newer Sluice, in version ${found}`;
   if (bytes.toString("hex", 16, 32) !== journalId) return "belongs to another journal";
   if (Number(bytes.readBigUInt64LE(40)) > next) return "is newer than the journal";
-  if (Number(bytes.readBigUInt64LE(48)) !== bytes.length) return "has another length than it says";
   return bytes.readUInt32LE(56) === crc32(bytes.subarray(headerBytes)) ? undefined : "is damaged";
 }
 
@@ -177,13 +176,8 @@ function beginBlock(
   return { block, entriesAt };
 }
 
-interface Body {
-  readonly length: number;
-  readonly crc: number;
-}
-
-/** From behind the header on, in slices: each write is a turn of the event loop. */
-async function writeBlocks(file: FileHandle, blocks: Iterable<Buffer>): Promise<Body> {
+/** From behind the header on, in slices: each write is a turn of the event loop. Returns the checksum. */
+async function writeBlocks(file: FileHandle, blocks: Iterable<Buffer>): Promise<number> {
   let gathered: Buffer[] = [];
   let bytes = 0;
   let length = 0;
@@ -203,17 +197,16 @@ async function writeBlocks(file: FileHandle, blocks: Iterable<Buffer>): Promise<
     if (bytes >= sliceBytes) await write();
   }
   if (bytes > 0) await write();
-  return { length, crc };
+  return crc;
 }
 
-function encodeHeader({ journalId, position }: CheckpointHead, { length, crc }: Body): Buffer {
+function encodeHeader({ journalId, position }: CheckpointHead, crc: number): Buffer {
   const header = Buffer.alloc(headerBytes);
   header.write(magic, 0, "latin1");
   header.writeUInt16LE(version, 8);
   header.write(journalId, 16, 16, "hex");
   header.writeDoubleLE(Date.now(), 32);
   header.writeBigUInt64LE(BigInt(position), 40);
-  header.writeBigUInt64LE(BigInt(headerBytes + length), 48);
   header.writeUInt32LE(crc, 56);
   header.writeUInt32LE(crc32(header.subarray(0, checksumAt)), checksumAt);
   return header;

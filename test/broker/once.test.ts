@@ -152,7 +152,19 @@ describe("a session that ends while messages are unfinished", () => {
     expect(harness.released).toEqual(["s/0"]);
   });
 
-  test("but goes on when another connection has taken it over", async ({ openHarness }) => {
+  test("but not when another connection has taken it over before the first was closed", async ({ openHarness }) => {
+    const harness = await openHarness({ unfinished: [["s", 7]] });
+    const first = await open(harness, { ...lasting5, properties: { sessionExpiryInterval: 0 } });
+    const second = await open(harness, lasting);
+    expect(isPresent(second)).toBe(true);
+    expect(await harness.nextEnd()).toBe("taken-over");
+    await first.closed;
+    second.send(publish({ qos: 2, messageId: 7, dup: true }));
+    await handled(second);
+    expect(harness.taken).toEqual([]);
+  });
+
+  test("goes on when another connection has taken it over", async ({ openHarness }) => {
     const harness = await openHarness();
     const first = await open(harness, lasting);
     first.send(publish({ qos: 2, messageId: 1 }));
@@ -194,10 +206,11 @@ describe("a message that comes again", () => {
       await handled(client);
       expect(sent(client).filter((packet) => packet.startsWith("pub"))).toEqual([]);
       harness.commit();
-      await client.next(qos === 1 ? "puback" : "pubrec");
+      expect(await client.next("puback")).toMatchObject({ messageId: 1 });
+      expect(await client.next(qos === 1 ? "puback" : "pubrec")).toMatchObject({ messageId: 2 });
       // No further commit: the first one is on disk.
       client.send(publish({ qos: 1, messageId: 3, payload: "again" }));
-      await client.next("puback");
+      expect(await client.next("puback")).toMatchObject({ messageId: 3 });
       await harness.broker.publish({ topic: "last", payload: "" });
       const topics = [(await watcher.next("publish")).topic, (await watcher.next("publish")).topic];
       expect(topics).toEqual(["devices/d1/telemetry", "last"]);

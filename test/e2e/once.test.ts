@@ -1,10 +1,11 @@
 // P2: a message is stored once, although the gateway is killed between any two packets of its handshake.
 
-import { writeFile } from "node:fs/promises";
+import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect } from "vitest";
 import { openRawClient, publish, type RawClient } from "../broker/harness.ts";
 import { climate, type GatewayProcess, test } from "../fixtures.ts";
+import { setTimeout as delay } from "node:timers/promises";
 import { readRows } from "./rows.ts";
 
 const withDedupe = `
@@ -119,5 +120,59 @@ describe("a stream with dedupe", () => {
     ]);
     await sendAll([4, 2, 5]);
     expect(await seqs(gateway, 5)).toEqual([1, 2, 3, 4, 5]);
+  });
+});
+
+interface Status {
+  readonly consumers: readonly [{ readonly durable: number }];
+}
+
+describe("a gateway that cannot write a checkpoint", () => {
+  const small = `
+import { defineGateway, defineStream, json, sqlite, tcp, z } from "sluice";
+const climate = defineStream({
+  name: "climate",
+  topic: "devices/{device}/telemetry",
+  codec: json,
+  schema: z.looseObject({ seq: z.int() }),
+});
+export default defineGateway({
+  listeners: [tcp()],
+  streams: [climate],
+  sinks: [sqlite()],
+  journal: { maxBytes: ${4 * 2 ** 20}, segmentBytes: ${2 ** 20} },
+});
+`;
+
+  test("keeps the records that a start needs, and gives way before a full journal stops the devices", async ({
+    dir,
+    start,
+    connect,
+  }) => {
+    const journal = join(dir, "data", "journal");
+    await mkdir(join(journal, "checkpoint.tmp"), { recursive: true });
+    const gateway = await start({ config: small });
+    const client = await connect(gateway, { clientId: "d1" });
+    let seq = 0;
+    const sendMiB = async (mib: number): Promise<void> => {
+      for (const end = seq + mib * 16; seq < end; seq += 1) {
+        const payload = JSON.stringify({ seq, filler: "x".repeat(2 ** 16) });
+        await client.publishAsync("devices/d1/telemetry", payload, { qos: 1 });
+      }
+      await readRows(gateway, seq);
+    };
+    /** The sink's cursor is on disk, so that the journal could be trimmed, and its thread has had a commit since. */
+    const trimmed = async (): Promise<void> => {
+      const status = async (): Promise<Status> => JSON.parse((await gateway.fetch("/")).text) as Status;
+      while ((await status()).consumers[0].durable < seq) await delay(20);
+      await sendMiB(1 / 16);
+    };
+    const first = (await readdir(journal)).find((name) => name.endsWith(".seg")) ?? "";
+    await sendMiB(2);
+    await gateway.waitForLog(({ msg }) => msg?.startsWith("no checkpoint could be written") === true);
+    await trimmed();
+    expect(await readdir(journal)).toContain(first);
+    await sendMiB(8);
+    while ((await readdir(journal)).includes(first)) await delay(20);
   });
 });

@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { setImmediate as turn } from "node:timers/promises";
 import { crc32 } from "node:zlib";
 import { describe, expect } from "vitest";
-import { writeCheckpoint } from "../../src/intake/checkpoint.ts";
+import { readCheckpoint, writeCheckpoint } from "../../src/intake/checkpoint.ts";
+import { createMemory, type Memory } from "../../src/intake/memory.ts";
 import type { Journal } from "../../src/journal/journal.ts";
 import { openReader } from "../../src/journal/reader.ts";
 import { toSegmentName } from "../../src/journal/segment.ts";
@@ -35,7 +36,7 @@ async function fill(journal: Journal): Promise<Opened> {
 
 const all = { a: [2], b: [5] };
 
-const keyCount = ({ restored: { memory } }: Opened): number =>
+const keyCount = ({ restored: { memory } }: { readonly restored: { readonly memory: Memory } }): number =>
   [...memory.windows.values()].flatMap((window) => window.generations()).reduce((sum, { size }) => sum + size, 0);
 
 describe("a start", () => {
@@ -250,6 +251,21 @@ describe("a checkpoint", () => {
           .map(({ offsets }) => [...offsets]),
       );
     expect(keys(again)).toBe(keys(live));
+  });
+
+  test("holds the keys of the moment at which it was begun", async ({ open }) => {
+    const journal = await open();
+    const opened = openIntake(journal, stream);
+    opened.take(message("d", 1));
+    const writing = write(journal, opened);
+    opened.take(message("d", 2));
+    await writing;
+    const memory = createMemory(opened.registry.windows);
+    expect(readCheckpoint(checkpointPath(journal), journal.id, journal.next, memory)).toEqual({
+      kind: "found",
+      position: 1,
+    });
+    expect(keyCount({ restored: { memory } })).toBe(1);
   });
 
   test("that cannot be finished leaves the one before as it was, and nothing else", async ({ open, dir }) => {
