@@ -11,8 +11,9 @@ import { readCheckpoint } from "./checkpoint.ts";
 import { toDigest } from "./key-window.ts";
 import { createMemory, type Memory } from "./memory.ts";
 
-/** Without a checkpoint no more than this is read: a start takes less than 2 s also with a large journal. */
+/** No more than this is read, and no more than so many records are decoded for their keys: a start takes less than 2 s. */
 const foldBytes = 256 * 1024 * 1024;
+const keyRecords = 300_000;
 const chunk = { records: 5_000, bytes: 8 * 1024 * 1024 };
 
 export interface RestoreOptions {
@@ -28,6 +29,8 @@ export interface RestoreOptions {
   };
   /** Default 256 MiB. */
   readonly foldBytes?: number;
+  /** Default 300,000. */
+  readonly keyRecords?: number;
 }
 
 /** Dispose it before the journal. */
@@ -48,14 +51,17 @@ export function restoreMemory(options: RestoreOptions): Restored {
   const found = readCheckpoint(path, journal.id, journal.next, memory);
   const unknown: string[] = [];
   if (found.kind === "unusable") unknown.push(`the checkpoint ${path} ${found.reason}`);
-  const from = found.kind === "found" ? found.position : latest(journal, options.foldBytes ?? foldBytes);
-  const fold = openFold(options, memory, from);
-  const { firstOffset } = journal.stats();
-  if (fold.position > from || (found.kind !== "found" && from > 0)) {
+  const known = found.kind === "found" ? found.position : toOffset(0);
+  const from = toOffset(Math.max(known, latest(journal, options.foldBytes ?? foldBytes)));
+  const keysFrom = toOffset(journal.next - (options.keyRecords ?? keyRecords));
+  const fold = openFold(options, memory, { from, keysFrom });
+  const { position } = fold;
+  if (position > known) {
     memory.unfinished.clear();
-    unknown.push(`records below offset ${Math.max(from, firstOffset)} are not looked at`);
+    unknown.push(`records from offset ${known} to ${position} are not looked at`);
   }
-  const position = fold.position;
+  if (registry.windows.size > 0 && keysFrom > position)
+    unknown.push(`keys of records from offset ${position} to ${keysFrom} are not looked at`);
   fold.run();
   if (fold.hasLost) unknown.push("records behind the checkpoint are damaged");
   const forgotten = applyLimits(options, memory);
@@ -78,6 +84,12 @@ function latest(journal: RestoreOptions["journal"], bytes: number): Offset {
   return toOffset(journal.next - Math.floor((journal.next - firstOffset) * share));
 }
 
+interface FoldRange {
+  readonly from: Offset;
+  /** Of records below it no key is remembered. */
+  readonly keysFrom: Offset;
+}
+
 interface Fold extends Disposable {
   readonly position: Offset;
   readonly hasLost: boolean;
@@ -88,7 +100,11 @@ interface Fold extends Disposable {
  * Applies records to the memory. A journal that opens on a full disk shows its last commit only when the disk has it again:
  * then that is applied too, before the connections go on, because until then they are not read.
  */
-function openFold({ journal, openReader, registry }: RestoreOptions, memory: Memory, from: Offset): Fold {
+function openFold(
+  { journal, openReader, registry }: RestoreOptions,
+  memory: Memory,
+  { from, keysFrom }: FoldRange,
+): Fold {
   const lost: LostRange[] = [];
   let hasLost = false;
   const reader = openReader(from, (range) => lost.push(range));
@@ -103,7 +119,9 @@ function openFold({ journal, openReader, registry }: RestoreOptions, memory: Mem
     for (let entries = reader.read(chunk); entries.length > 0; entries = reader.read(chunk)) {
       for (const entry of entries) {
         while (lost[0] !== undefined && lost[0].to <= entry.offset) forget();
-        if (entry.offset < end) apply(memory, registry, entry);
+        if (entry.offset >= end) continue;
+        applyHandshake(memory, entry);
+        if (entry.offset >= keysFrom) applyKey(memory, registry, entry);
       }
     }
     while (lost.length > 0) forget();
@@ -124,14 +142,13 @@ function openFold({ journal, openReader, registry }: RestoreOptions, memory: Mem
   };
 }
 
-function apply({ unfinished, windows }: Memory, registry: RestoreOptions["registry"], entry: JournalEntry): void {
+function applyHandshake({ unfinished }: Memory, { kind, message: { clientId, packetId }, offset }: JournalEntry): void {
+  if (kind === "released") unfinished.release(clientId, packetId);
+  else if (packetId !== 0) unfinished.add(clientId, packetId, offset);
+}
+
+function applyKey({ windows }: Memory, registry: RestoreOptions["registry"], entry: JournalEntry): void {
   const { kind, message, offset, stream } = entry;
-  const { clientId, packetId } = message;
-  if (kind === "released") {
-    unfinished.release(clientId, packetId);
-    return;
-  }
-  if (packetId !== 0) unfinished.add(clientId, packetId, offset);
   const window = kind === "accepted" ? windows.get(stream) : undefined;
   if (window === undefined) return;
   const result = registry.read(message, stream);

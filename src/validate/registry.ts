@@ -14,7 +14,7 @@ export type Read =
   | { readonly kind: "rejected"; readonly rejection: Rejection };
 
 /** What a stream's `dedupe.key` says of a reading. none: the stream has no `dedupe`. rejected: it threw, or gave no text. */
-export type Keyed =
+type Keyed =
   | { readonly kind: "none" }
   | { readonly kind: "key"; readonly key: string }
   | { readonly kind: "rejected"; readonly rejection: Rejection };

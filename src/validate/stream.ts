@@ -23,7 +23,7 @@ interface Dedupe<Data> {
 
 /** Keys that a stream remembers unless it says how many. */
 export const defaultWindow = 100_000;
-/** A key takes about 150 B, and up to twice as many as the window are held. */
+/** A key takes about 100 B, and up to twice as many as the window are held. */
 const maximumWindow = 1_000_000;
 
 /** The readings of a stream: `ReadingOf<typeof climate>`. */

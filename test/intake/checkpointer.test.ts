@@ -1,3 +1,4 @@
+import { EventEmitter, once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect } from "vitest";
@@ -16,25 +17,22 @@ interface Watched extends Opened {
 
 function watch(journal: Journal, options: Partial<CheckpointerOptions> = {}): Watched {
   const opened = openIntake(journal);
-  let written = Promise.withResolvers<number>();
-  let failed = Promise.withResolvers<Error>();
+  const told = new EventEmitter();
   const checkpoints = openCheckpointer({
     path: checkpointPath(journal),
     journal,
     memory: opened.restored.memory,
     position: opened.restored.position,
     maxBytes: 2 ** 30,
-    onWritten: () => {
-      written.resolve(checkpoints.position);
-      written = Promise.withResolvers();
-    },
-    onError(error) {
-      failed.resolve(error);
-      failed = Promise.withResolvers();
-    },
+    onWritten: () => void told.emit("written", checkpoints.position),
+    onError: (error) => void told.emit("failed", error),
     ...options,
   });
-  return { ...opened, checkpoints, written: () => written.promise, failed: () => failed.promise };
+  const next = async <Told>(name: string): Promise<Told> => {
+    const [first] = (await once(told, name)) as [Told];
+    return first;
+  };
+  return { ...opened, checkpoints, written: () => next("written"), failed: () => next("failed") };
 }
 
 describe("a checkpoint is written", () => {

@@ -41,9 +41,9 @@ export interface Opened {
   readonly restored: Restored;
   readonly intake: Intake;
   readonly events: EventBus;
-  take(of: Message): ReturnType<Intake["take"]>;
+  readonly take: (of: Message) => ReturnType<Intake["take"]>;
   /** Client id, then its unfinished packet identifiers. */
-  unfinished(): Record<string, number[]>;
+  readonly unfinished: () => Record<string, number[]>;
 }
 
 export const checkpointPath = ({ share }: Journal): string => join(share.dir, "checkpoint");

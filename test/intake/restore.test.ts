@@ -9,9 +9,9 @@ import { createMemory, type Memory } from "../../src/intake/memory.ts";
 import type { Journal } from "../../src/journal/journal.ts";
 import { openReader } from "../../src/journal/reader.ts";
 import { toSegmentName } from "../../src/journal/segment.ts";
-import { toOffset } from "../../src/reading.ts";
+import { toOffset, type Offset } from "../../src/reading.ts";
 import { close, readAll, test } from "../journal/fixtures.ts";
-import { checkpointPath, message, openIntake, type Opened, qos2, receivedAt, withDedupe } from "./fixtures.ts";
+import { checkpointPath, climate, message, openIntake, type Opened, qos2, receivedAt, withDedupe } from "./fixtures.ts";
 
 const stream = withDedupe(10);
 
@@ -38,6 +38,23 @@ const all = { a: [2], b: [5] };
 
 const keyCount = ({ restored: { memory } }: { readonly restored: { readonly memory: Memory } }): number =>
   [...memory.windows.values()].flatMap((window) => window.generations()).reduce((sum, { size }) => sum + size, 0);
+
+// As text: comparing maps of this size entry by entry takes a minute.
+const sessionsText = ({ intake }: Opened): string =>
+  [...intake.unfinished]
+    .map(([clientId, ids]) => `${clientId} ${[...ids].map(String).sort().join(" ")}`)
+    .sort()
+    .join("\n");
+
+const keysText = ({ restored: { memory } }: Opened): string =>
+  JSON.stringify(
+    memory.windows
+      .get("climate")
+      ?.generations()
+      .map(({ offsets }) => [...offsets]),
+  );
+
+const stamp = (header: Buffer): void => void header.writeUInt32LE(crc32(header.subarray(0, 60)), 60);
 
 describe("a start", () => {
   test("knows what was known at the end, by the checkpoint and the records behind it", async ({ open }) => {
@@ -75,8 +92,27 @@ describe("a start", () => {
     const foldBytes = journal.stats().bytes / 3;
     const opened = openIntake(journal, stream, { path: join(dir, "none"), foldBytes });
     expect(opened.restored).toMatchObject({ position: 4, records: 2 });
-    expect(opened.restored.unknown).toEqual(["records below offset 4 are not looked at"]);
+    expect(opened.restored.unknown).toEqual(["records from offset 0 to 4 are not looked at"]);
     expect(opened.unfinished()).toEqual({ b: [5] });
+  });
+
+  test("reads no more than so much with a checkpoint that is far behind", async ({ open }) => {
+    const journal = await open();
+    await fill(journal);
+    const opened = openIntake(journal, stream, { foldBytes: journal.stats().bytes / 3 });
+    expect(opened.restored).toMatchObject({ position: 4, records: 2 });
+    expect(opened.restored.unknown).toEqual(["records from offset 3 to 4 are not looked at"]);
+    expect(opened.unfinished()).toEqual({ b: [5] });
+  });
+
+  test("decodes no more than so many records for their keys", async ({ open, dir }) => {
+    const journal = await open();
+    await fill(journal);
+    const opened = openIntake(journal, stream, { path: join(dir, "none"), keyRecords: 2 });
+    expect(opened.restored.unknown).toEqual(["keys of records from offset 0 to 4 are not looked at"]);
+    expect(opened.unfinished()).toEqual(all);
+    expect(keyCount(opened)).toBe(2);
+    expect(openIntake(journal, climate, { path: join(dir, "none"), keyRecords: 2 }).restored.unknown).toEqual([]);
   });
 
   test("forgets what is unfinished when records behind the checkpoint are gone: it may have been released", async ({
@@ -111,14 +147,14 @@ describe("a start", () => {
     const journal = await open();
     await fill(journal);
     let durable = 0;
-    let show = (): void => {};
+    const listeners: ((to: Offset) => void)[] = [];
     const failing = {
       id: journal.id,
       next: journal.next,
       stats: () => journal.stats(),
       release: () => toOffset(0),
-      onDurable(listener: (to: ReturnType<typeof toOffset>) => void) {
-        show = () => listener(journal.next);
+      onDurable(listener: (to: Offset) => void) {
+        listeners.push(listener);
         return { [Symbol.dispose]: () => {} };
       },
     };
@@ -127,15 +163,21 @@ describe("a start", () => {
       journal: failing,
       openReader(from, onLost) {
         const reader = openReader(journal.share, from, onLost);
-        const { read } = reader;
-        return Object.assign(reader, {
-          read: (limit: Parameters<typeof read>[0]) => (durable === 0 ? [] : read.call(reader, limit)),
-        });
+        return {
+          get position() {
+            return reader.position;
+          },
+          lag: 0,
+          read: (limit) => (durable === 0 ? [] : reader.read(limit)),
+          seek: () => {},
+          wait: () => Promise.resolve(),
+          [Symbol.dispose]: () => reader[Symbol.dispose](),
+        };
       },
     });
     expect(opened.unfinished()).toEqual({});
     durable = journal.next;
-    show();
+    for (const listener of listeners) listener(journal.next);
     expect(opened.unfinished()).toEqual(all);
   });
 });
@@ -191,8 +233,6 @@ describe("a checkpoint", () => {
     }
   });
 
-  const stamp = (header: Buffer): void => void header.writeUInt32LE(crc32(header.subarray(0, 60)), 60);
-
   test.for<[string, RegExp, (header: Buffer) => unknown]>([
     ["of another journal", /belongs to another journal/, (header) => header.fill(7, 16, 32)],
     ["of a newer version", /newer Sluice, in version 2/, (header) => header.writeUInt16LE(2, 8)],
@@ -221,36 +261,20 @@ describe("a checkpoint", () => {
       live.take(message("d", count));
       live.intake.release(`c${(count * 7) % 700}`, ((count * 3) % 5) + 1, receivedAt);
     };
-    while (count < 5_000) step();
+    for (let each = 0; each < 5_000; each += 1) step();
     const begun = count;
-    const writing = write(journal, live);
-    let done = false;
-    const finished = writing.then(() => {
-      done = true;
-    });
-    for (; !done; await turn()) for (let each = 0; each < 50; each += 1) step();
+    const writing = new AbortController();
+    const finished = write(journal, live).finally(() => writing.abort());
+    for (; !writing.signal.aborted; await turn()) for (let each = 0; each < 50; each += 1) step();
     await finished;
     expect(count).toBeGreaterThan(begun);
     await journal.flush();
     const again = openIntake(journal, wide, { limits: { sessions: 1e6, maximumInflightQos2: 1e6 } });
     expect(again.restored.unknown).toEqual([]);
     expect(again.restored.records).toBeGreaterThan(0);
-    // As text: comparing maps of this size entry by entry takes a minute.
-    const sessions = ({ intake }: Opened): string =>
-      [...intake.unfinished]
-        .map(([clientId, ids]) => `${clientId} ${[...ids].sort().join(" ")}`)
-        .sort()
-        .join("\n");
-    expect(sessions(again)).toBe(sessions(live));
-    expect(sessions(live)).not.toBe("");
-    const keys = ({ restored: { memory } }: Opened): string =>
-      JSON.stringify(
-        memory.windows
-          .get("climate")
-          ?.generations()
-          .map(({ offsets }) => [...offsets]),
-      );
-    expect(keys(again)).toBe(keys(live));
+    expect(sessionsText(again)).toBe(sessionsText(live));
+    expect(sessionsText(live)).not.toBe("");
+    expect(keysText(again)).toBe(keysText(live));
   });
 
   test("holds the keys of the moment at which it was begun", async ({ open }) => {

@@ -51,7 +51,7 @@ describe("dedupe", () => {
     topic: "devices/{device}/telemetry",
     codec: json,
     schema: z.object({ seq: z.number() }),
-    dedupe: { key: ({ seq }) => `${seq.toFixed()}` },
+    dedupe: { key: ({ seq }) => seq.toFixed() },
   });
 
   test("remembers 100,000 keys unless the stream says how many", () => {
