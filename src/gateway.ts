@@ -18,8 +18,8 @@ import { listCursors } from "./journal/cursor.ts";
 import { type Journal, openJournal } from "./journal/journal.ts";
 import { openReader } from "./journal/reader.ts";
 import type { Listener } from "./listener/listener.ts";
-import { toOffset } from "./reading.ts";
 import { openTcp } from "./listener/tcp.ts";
+import { toOffset } from "./reading.ts";
 import { createTelemetry, type Telemetry } from "./telemetry.ts";
 import { createRegistry, type Registry } from "./validate/registry.ts";
 

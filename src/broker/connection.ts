@@ -310,7 +310,8 @@ export class Connection {
     const cleanStart = this.#facts?.cleanStart === true;
     this.#publish.begin(clientId, this.#version, { cleanStart, lasts: this.#client?.clean === false });
     // Aedes knows of sessions with subscriptions only. A client that is told 0 would begin its messages anew [MQTT-3.2.2-2].
-    if (context.target.unfinished.has(clientId)) buffer[bodyStart] = 1;
+    // In 3.1 the byte is reserved.
+    if (this.#version !== 3 && context.target.unfinished.has(clientId)) buffer[bodyStart] = 1;
     context.byClientId.set(clientId, this);
     const { traffic } = context;
     traffic.connectionsAccepted += 1;

@@ -91,7 +91,9 @@ const dedupeSettings = z.strictObject({
     .min(1)
     .max(maximumWindow)
     .default(defaultWindow)
-    .describe("How many of the stream's last keys are remembered at least; at most twice as many are."),
+    .describe(
+      "How many of the stream's last keys are remembered at least; at most twice as many are, of about 100 B each.",
+    ),
 });
 
 /** What a stream in a configuration file must be. */

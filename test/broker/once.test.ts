@@ -104,6 +104,12 @@ describe("what was unfinished when the gateway ended", () => {
     },
   );
 
+  test("is not told in 3.1, where the byte is reserved", async ({ openHarness }) => {
+    const harness = await openHarness({ unfinished: [["s", 7]] });
+    const client = await open(harness, { ...lasting, protocolId: "MQIsdp", protocolVersion: 3 });
+    expect(isPresent(client)).toBe(false);
+  });
+
   test("is nothing to other clients", async ({ openHarness }) => {
     const harness = await openHarness({ unfinished: [["s", 7]] });
     const client = await open(harness, { clientId: "other", clean: false });
