@@ -5,6 +5,7 @@ const threads = [
   "test/config/load.test.ts",
   "test/devices-sim/{fleet,main}.test.ts",
   "test/dispatch/{dispatcher,exactly-once}.test.ts",
+  "test/intake/{checkpointer,restore}.test.ts",
   "test/journal/{crash,journal,mutation,recovery}.test.ts",
 ];
 

@@ -11,13 +11,17 @@ import { listenHost } from "./config/exposure.ts";
 import type { GatewayConfig } from "./config/schema.ts";
 import { type Dispatcher, type HandlerMessage, openDispatcher } from "./dispatch/dispatcher.ts";
 import { createEvents, type EventBus } from "./events.ts";
-import { createIntake, type Intake } from "./intake.ts";
+import { openCheckpointer } from "./intake/checkpointer.ts";
+import { createIntake, type Intake } from "./intake/intake.ts";
+import { restoreMemory, type Restored } from "./intake/restore.ts";
 import { listCursors } from "./journal/cursor.ts";
 import { type Journal, openJournal } from "./journal/journal.ts";
 import { countLost, describeLoss } from "./journal/loss.ts";
+import { openReader } from "./journal/reader.ts";
 import { watchJournal } from "./journal/watch.ts";
 import type { Listener } from "./listener/listener.ts";
 import { openTcp } from "./listener/tcp.ts";
+import { toOffset } from "./reading.ts";
 import { createTelemetry, type Telemetry } from "./telemetry.ts";
 import { createRegistry, type Registry } from "./validate/registry.ts";
 
@@ -53,8 +57,21 @@ export async function openGateway({ config, log, version }: GatewayOptions): Pro
     await openJournal({ dir: join(config.dataDir, "journal"), streams: registry.names, ...config.journal }),
   );
   tellStart(journal, registry, log);
-  const intake = createIntake({ registry, journal, events });
   const lostRecords = countLost(journal.recovered.lost);
+  const restored = opened.use(restore(config, journal, registry, log));
+  const { memory } = restored;
+  const intake = createIntake({ registry, journal, memory, events });
+  const checkpoints = opened.use(
+    openCheckpointer({
+      path: checkpointPath(config),
+      journal,
+      memory,
+      position: restored.position,
+      maxBytes: config.journal.maxBytes,
+      onWritten: () => trim(),
+      onError: (err) => log.warn({ err }, "no checkpoint could be written: the next start reads more of the journal"),
+    }),
+  );
   const sources = {
     journal: () => ({ ...journal.stats(), state: journal.state, lostRecords }),
     consumers: () => dispatcher.status(),
@@ -72,7 +89,13 @@ export async function openGateway({ config, log, version }: GatewayOptions): Pro
       publishFor(handler, message, { intake, journal, broker: await broker.promise }),
   });
   opened.defer(() => dispatcher.stop(deadline));
-  dispatcher.onCursor((least) => journal.trim(least));
+  let least = toOffset(0);
+  // What lies behind the checkpoint is only wanted, for a quicker and fuller start: it gives way when its room is needed.
+  const trim = (): void => journal.trim(least, checkpoints.position);
+  dispatcher.onCursor((to) => {
+    least = to;
+    trim();
+  });
 
   opened.use(openLog({ log, events, telemetry, consumers: sources.consumers }));
   const watch = opened.use(watchJournal(journal, events, sources.consumers));
@@ -124,6 +147,7 @@ async function openGatewayBroker(opened: AsyncDisposableStack, parts: BrokerPart
     await openBroker({
       target: {
         ...intake,
+        next: () => journal.next,
         durable: () => journal.durable,
         onDurable: (listener) => journal.onDurable(listener),
         congested: () => journal.congested,
@@ -176,6 +200,23 @@ function tellStart({ recovered, id, next }: Journal, { interpreted }: Registry, 
     log.warn({ stream, reason }, "the schema cannot be compiled and is slower");
 }
 
+const checkpointPath = ({ dataDir }: GatewayConfig): string => join(dataDir, "journal", "checkpoint");
+
+function restore(config: GatewayConfig, journal: Journal, registry: Registry, log: Logger): Restored {
+  const restored = restoreMemory({
+    path: checkpointPath(config),
+    journal,
+    openReader: (from, onLost) => openReader(journal.share, from, onLost),
+    registry,
+    limits: config.limits,
+  });
+  const { records, elapsedMs, unknown } = restored;
+  log.debug({ records, elapsedMs: Math.round(elapsedMs) }, "unfinished messages and keys are known again");
+  if (unknown.length > 0)
+    log.warn({ unknown }, "a message that is sent again may be taken twice: not all that came before is known");
+  return restored;
+}
+
 interface HandlerTargets {
   readonly intake: Intake;
   readonly journal: Journal;
@@ -207,5 +248,5 @@ async function publishFor(
     throw new Error(`${topic}: ${reason}: ${issues.map(({ path, message: text }) => `${path} ${text}`).join("; ")}`);
   }
   await journal.flush();
-  await broker.publish({ ...message, payload });
+  if (verdict.kind !== "duplicate") await broker.publish({ ...message, payload });
 }

@@ -302,9 +302,14 @@ function declareMetrics(
       }
     },
   );
-  counter("gateway_messages_refused_total", "Messages that were not taken at all.", ["reason"], (m) => {
-    for (const [reason, count] of outcomes.refused) m.inc({ reason }, count);
-  });
+  counter(
+    "gateway_messages_refused_total",
+    "Messages that got no record; those with reason duplicate are acknowledged all the same.",
+    ["reason"],
+    (m) => {
+      for (const [reason, count] of outcomes.refused) m.inc({ reason }, count);
+    },
+  );
   histogram("gateway_puback_seconds", "From reading a PUBLISH to writing its PUBACK or PUBREC.", puback);
   histogram("gateway_journal_commit_seconds", "One write and fdatasync of the journal.", commit);
   gauge("gateway_journal_bytes", "Bytes of journal on disk.", [], (m) => m.set(sources.journal().bytes));

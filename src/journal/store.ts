@@ -67,6 +67,7 @@ export class SegmentStore {
   readonly #live: LiveSegment[];
   #durable: Offset;
   #released = toOffset(0);
+  #keepFrom = Infinity;
   #commit = 0;
   /** Takes the next commit. Not in `#live`; in the table from its first durable record on. */
   #current: OpenSegment | undefined;
@@ -147,8 +148,9 @@ export class SegmentStore {
     });
   }
 
-  /** Nobody needs anything below; it never goes back. */
-  release(below: Offset): void {
+  /** Nobody needs anything below, which never goes back; from `keepFrom` on it is kept as long as there is room. */
+  release(below: Offset, keepFrom = this.#keepFrom): void {
+    this.#keepFrom = keepFrom;
     this.#released = toOffset(Math.max(this.#released, below));
   }
 
@@ -159,7 +161,8 @@ export class SegmentStore {
   sweep(nowMs: number, lackingBytes: number): { readonly deleted: number; readonly expired: Range | undefined } {
     const { rules } = this.#options;
     this.#files.clear();
-    const state = { otherBytes: this.#otherBytes(), released: this.#released, nowMs, lackingBytes };
+    const [released, keepFrom] = [this.#released, this.#keepFrom];
+    const state = { otherBytes: this.#otherBytes(), released, keepFrom, nowMs, lackingBytes };
     let count = countDeletable(this.#live, state, rules);
     if (count === this.#live.length && this.#mustRoll()) {
       this.#roll();

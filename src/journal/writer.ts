@@ -42,7 +42,9 @@ export interface WriterSetup {
   readonly commands: MessagePort;
 }
 
-export type WriterCommand = { readonly kind: "trim"; readonly below: Offset } | { readonly kind: "stop" };
+export type WriterCommand =
+  | { readonly kind: "trim"; readonly below: Offset; readonly keepFrom: number }
+  | { readonly kind: "stop" };
 
 /** What the main thread shows and decides by. */
 export interface WriterFigures extends StoreFigures {
@@ -198,7 +200,7 @@ function obey(commands: MessagePort, store: SegmentStore): { readonly stop: bool
       case "stop":
         return { stop: true, trim };
       case "trim":
-        store.release(message.below);
+        store.release(message.below, message.keepFrom);
         trim = true;
         break;
       default:

@@ -67,6 +67,24 @@ describe("append", () => {
     ]);
   });
 
+  test("gives a release its place among the records, also when it is of the last commit before a start", async ({
+    open,
+  }) => {
+    const journal = await open();
+    const at = message(0).receivedAt;
+    expect([journal.append(message(0), "power"), journal.release("d0", 7, at), journal.release("d0", 0, at)]).toEqual([
+      0, 1, 2,
+    ]);
+    await close(journal);
+    const { share } = await open({ streams: ["climate"] });
+    const end = { topic: "", payload: Buffer.alloc(0), clientId: "d0", deviceId: "d0", receivedAt: at, qos: 2 };
+    expect(readAll(share).entries).toEqual([
+      { offset: 0, kind: "accepted", stream: "power", message: message(0) },
+      { offset: 1, kind: "released", stream: "", message: { ...end, packetId: 7 } },
+      { offset: 2, kind: "released", stream: "", message: { ...end, packetId: 0 } },
+    ]);
+  });
+
   test("keeps times exactly when the clock steps back or far ahead", async ({ open }) => {
     const journal = await open();
     const times = [1_700_000_000_000, 1_700_000_065_535, 1_700_000_065_536, 1_600_000_000_000, 1_600_000_000_001];

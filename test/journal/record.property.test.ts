@@ -10,6 +10,7 @@ import {
   maximumRecordBytes,
   maximumRejectionBytes,
   measureRecord,
+  releasedFlag,
   type RecordedRejection,
   type Slot,
 } from "../../src/journal/record.ts";
@@ -18,6 +19,7 @@ import {
   encodeSegmentHeader,
   frameHeaderBytes,
   maximumFrameBytes,
+  noStream,
   parseFrame,
   parseSegmentHeader,
   stampFrame,
@@ -87,6 +89,15 @@ describe("a record", () => {
         });
       }),
     );
+  });
+
+  test("of a release comes back as one, with client id and packet identifier", () => {
+    const slot = createSlot();
+    const context = { baseTimeMs: 1_700_000_000_000, streams: ["climate"], names: new NameCache() };
+    const end = { ...message(1, ""), topic: "", qos: 2, packetId: 0xffff } as const;
+    encodeRecord(slot, 0, end, noStream, 1, undefined, releasedFlag);
+    const entry = { offset: 7, kind: "released", stream: "", message: { ...end, payload: Buffer.alloc(0) } };
+    expect(decodeRecord(slot, 0, toOffset(7), context)).toEqual(entry);
   });
 
   test("has at most the length that a frame has room for, and a rejection beside it", () => {
