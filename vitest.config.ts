@@ -5,7 +5,7 @@ const threads = [
   "test/config/load.test.ts",
   "test/devices-sim/{fleet,main}.test.ts",
   "test/dispatch/{dispatcher,exactly-once}.test.ts",
-  "test/journal/{crash,journal,recovery}.test.ts",
+  "test/journal/{crash,hung-files,journal,recovery}.test.ts",
 ];
 
 /**
