@@ -33,10 +33,14 @@ test("the strings of a name that is kept are made once", () => {
   expect(read(cache, "device", "topic")).toBe(read(cache, "device", "topic"));
 });
 
-/** Client ids of eight letters or digits. The cache's hash takes four bytes a step, so that the second half can undo the first. */
+const rotate = (hash: number): number => (hash << 5) | (hash >>> 27);
+const mix = (hash: number, word: number): number => Math.imul(rotate(hash) ^ word, 0x9e3779b1);
+
+/**
+ * Client ids of eight letters, digits or underscores that have the same hash. It takes four bytes a step, so that the
+ * second half can undo the first.
+ */
 function createCollision(): [string, ...string[]] {
-  const mix = (hash: number, word: number): number => Math.imul(rotate(hash) ^ word, 0x9e3779b1);
-  const rotate = (hash: number): number => (hash << 5) | (hash >>> 27);
   const lengths = 8 | (5 << 16);
   const afterFirst = (half: string): number => rotate(mix(lengths, Buffer.from(half).readInt32LE()));
   const known = "deviceid";
