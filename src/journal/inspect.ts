@@ -16,7 +16,7 @@ const maximumTries = 5;
 /** SQLite locks bytes from here on. */
 const sqliteLockByte = 0x4000_0000;
 
-export interface SegmentStat {
+interface SegmentStat {
   readonly name: string;
   readonly bytes: number;
   /** The first record, and behind the last. */

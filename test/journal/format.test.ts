@@ -77,9 +77,15 @@ describe("the golden journal, decoded from the page,", () => {
     const bytes = new Bytes(segment);
     bytes.take(88);
     const seed = crc32(segment.subarray(16, 32));
-    for (const [count, offset, timeMs, commit, rawLength, length] of [
-      [2, 0, base.receivedAt, 1, 130, 136],
-      [1, 2, third.receivedAt, 2, 154, 160],
+    const json = '{"reason":"no-stream","issues":[{"path":"a.b","message":"no"}]}';
+    const inFirst = [
+      [47, 0, 1, 0, 2, 20, 0, 0, "d1", "devices/d1/telemetry", [], '{"seq":0}'],
+      [35, 7, 0b1010, 0, 2, 4, 1, 513, "d1", "a/ü", ["sensor-9"], "\u{fffd}\0\u{1}"],
+    ];
+    const inSecond = [[106, 0, 0b10100, 0, 2, 20, 0xffff, 0, "d1", "devices/d1/telemetry", [json], "x"]];
+    for (const [count, offset, timeMs, commit, rawLength, length, records] of [
+      [2, 0, base.receivedAt, 1, 130, 136, inFirst],
+      [1, 2, third.receivedAt, 2, 154, 160, inSecond],
     ] as const) {
       const start = bytes.at;
       expect([bytes.text(4), bytes.u32()]).toEqual(["SLFR", length]);
@@ -92,26 +98,7 @@ describe("the golden journal, decoded from the page,", () => {
         commit,
       ]);
       expect([bytes.u16(), bytes.u16(), bytes.u32()]).toEqual([1, 1, rawLength]);
-      if (offset === 0) {
-        expect(record(bytes)).toEqual([47, 0, 1, 0, 2, 20, 0, 0, "d1", "devices/d1/telemetry", [], '{"seq":0}']);
-        expect(record(bytes)).toEqual([35, 7, 0b1010, 0, 2, 4, 1, 513, "d1", "a/ü", ["sensor-9"], "\u{fffd}\0\u{1}"]);
-      } else {
-        const json = '{"reason":"no-stream","issues":[{"path":"a.b","message":"no"}]}';
-        expect(record(bytes)).toEqual([
-          106,
-          0,
-          0b10100,
-          0,
-          2,
-          20,
-          0xffff,
-          0,
-          "d1",
-          "devices/d1/telemetry",
-          [json],
-          "x",
-        ]);
-      }
+      expect(Array.from({ length: count }, () => record(bytes))).toEqual(records);
       expect(bytes.zeros(start + length)).toBe(true);
     }
     expect(bytes.at).toBe(segment.length);
@@ -181,9 +168,14 @@ test("what is written is the golden journal", () => {
   expect(encodeSegmentHeader({ ...header, streams: ["climate", "wärme"] })).toEqual(segment.subarray(0, 88));
   const memory = createRingMemory();
   const filler = new RingFiller(memory, toOffset(0));
-  filler.fill(base, toOffset(0), 0, undefined);
-  filler.fill(second, toOffset(1), 1, undefined);
-  filler.fill(third, toOffset(2), 0xffff, encodeRejection(rejection));
+  const rejected = encodeRejection(rejection);
+  for (const [offset, { message, stream, refusal }] of [
+    { message: base, stream: 0, refusal: undefined },
+    { message: second, stream: 1, refusal: undefined },
+    { message: third, stream: 0xffff, refusal: rejected },
+  ].entries()) {
+    filler.fill(message, toOffset(offset), stream, refusal);
+  }
   filler.submit(toOffset(3));
   const frames = new RingDrain(memory).take();
   for (const [index, frame] of frames.entries()) {

@@ -107,10 +107,10 @@ describe("verify", () => {
     { timeout: 120_000 },
     async ({ dir, open }) => {
       const journal = await open({ segmentBytes: 4096, minCommitIntervalMs: 0 });
-      let isOver = false;
+      const stop = new AbortController();
       let last = 0;
       const writing = (async () => {
-        for (let offset = 0; !isOver; offset += 20) {
+        for (let offset = 0; !stop.signal.aborted; offset += 20) {
           await commit(journal, offset, offset + 20);
           journal.trim(toOffset(Math.max(0, offset - 500)));
         }
@@ -123,7 +123,7 @@ describe("verify", () => {
         expect(found.end).toBeGreaterThanOrEqual(last);
         last = found.end;
       }
-      isOver = true;
+      stop.abort();
       await writing;
       expect(journal.stats().firstOffset).toBeGreaterThan(0);
     },
@@ -148,10 +148,13 @@ describe("stat", () => {
   });
 });
 
-describe("dump", () => {
-  const offsets = (options: DumpOptions): number[] =>
-    [...dumpJournal(options)].map((line) => (JSON.parse(line) as { offset: number }).offset);
+const offsets = (options: DumpOptions): number[] =>
+  [...dumpJournal(options)].map((line) => (JSON.parse(line) as { offset: number }).offset);
 
+const at = (offset: number) => ({ kind: "offset", offset: toOffset(offset) }) as const;
+const time = (offset: number) => ({ kind: "time", timeMs: message(offset).receivedAt }) as const;
+
+describe("dump", () => {
   test("prints a record as a line of JSON, with its payload as text or as base64", async ({ dir, open }) => {
     const journal = await open();
     journal.append({ ...message(0), qos: 2 }, "climate");
@@ -160,21 +163,27 @@ describe("dump", () => {
       issues: [{ path: "", message: "no" }],
     });
     await journal.flush();
-    expect([...dumpJournal({ dir })].map((line) => JSON.parse(line) as unknown)).toEqual([
+    const lines = [...dumpJournal({ dir })].map((line) => JSON.parse(line) as unknown);
+    const accepted = { qos: 2, kind: "accepted", stream: "climate", payload: '{"seq":0}' };
+    expect(lines).toEqual([
       {
-        ...{
-          offset: 0,
-          kind: "accepted",
-          stream: "climate",
-          time: "2023-11-14T22:13:20.000Z",
-          device: "d0",
-          client: "d0",
-        },
-        ...{ topic: "devices/d0/telemetry", qos: 2, payload: '{"seq":0}' },
+        ...accepted,
+        offset: 0,
+        time: "2023-11-14T22:13:20.000Z",
+        device: "d0",
+        client: "d0",
+        topic: "devices/d0/telemetry",
       },
       {
-        ...{ offset: 1, kind: "rejected", stream: "", time: "2023-11-14T22:13:20.001Z", device: "d1", client: "d1" },
-        ...{ topic: "devices/d1/telemetry", qos: 1, payload: { base64: "/w==" } },
+        offset: 1,
+        kind: "rejected",
+        stream: "",
+        time: "2023-11-14T22:13:20.001Z",
+        device: "d1",
+        client: "d1",
+        topic: "devices/d1/telemetry",
+        qos: 1,
+        payload: { base64: "/w==" },
         rejection: { reason: "no-stream", issues: [{ path: "", message: "no" }] },
       },
     ]);
@@ -182,8 +191,6 @@ describe("dump", () => {
 
   test("gives what was asked for: from, to, device, stream, limit", ({ dir }) => {
     write(dir).store.close();
-    const at = (offset: number) => ({ kind: "offset", offset: toOffset(offset) }) as const;
-    const time = (offset: number) => ({ kind: "time", timeMs: message(offset).receivedAt }) as const;
     expect(offsets({ dir })).toEqual(Array.from({ length: 300 }, (_, index) => index));
     expect(offsets({ dir, from: at(73), to: at(77) })).toEqual([73, 74, 75, 76]);
     expect(offsets({ dir, from: time(298) })).toEqual([298, 299]);
@@ -215,30 +222,30 @@ describe("dump", () => {
   });
 });
 
-describe("the command", () => {
-  async function sluice(...args: readonly string[]): Promise<{ code: number; out: string; complaints: string[] }> {
-    const found = { code: 0, out: "", complaints: [] as string[] };
-    const stdout = new Writable({
-      write(chunk: Buffer, _encoding, done) {
-        found.out += chunk.toString();
-        done();
-      },
-    });
-    const program = new Command().exitOverride().configureOutput({ writeErr: (text) => found.complaints.push(text) });
-    addJournalCommands(program, {
-      stdout,
-      complain: (line) => found.complaints.push(line),
-      exitWith: (code) => {
-        found.code = code;
-      },
-      findDataDir: () => Promise.resolve(undefined),
-    });
-    await program.parseAsync(["node", "sluice", "journal", ...args]).catch((error: { exitCode: number }) => {
-      found.code = error.exitCode;
-    });
-    return found;
-  }
+async function sluice(...args: readonly string[]): Promise<{ code: number; out: string; complaints: string[] }> {
+  const found = { code: 0, out: "", complaints: [] as string[] };
+  const stdout = new Writable({
+    write(chunk: Buffer, _encoding, done) {
+      found.out += chunk.toString();
+      done();
+    },
+  });
+  const program = new Command().exitOverride().configureOutput({ writeErr: (text) => found.complaints.push(text) });
+  addJournalCommands(program, {
+    stdout,
+    complain: (line) => found.complaints.push(line),
+    exitWith: (code) => {
+      found.code = code;
+    },
+    findDataDir: () => Promise.resolve(undefined),
+  });
+  await program.parseAsync(["node", "sluice", "journal", ...args]).catch((error: { exitCode: number }) => {
+    found.code = error.exitCode;
+  });
+  return found;
+}
 
+describe("the command", () => {
   test("ends with 0 when all is well, 1 when something is gone, 2 when there is no journal", async ({ dir }) => {
     const journal = join(dir, "journal");
     expect(await sluice("verify", "--data-dir", dir)).toMatchObject({

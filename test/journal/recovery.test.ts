@@ -313,6 +313,23 @@ describe("offsets", () => {
   });
 });
 
+test("a segment that is put back after a start without it counts again", ({ dir }) => {
+  const { store, commit: give } = openStore(dir, nodeDisk, 4096);
+  for (let part = 0; part < 10; part += 1) give(60);
+  store.close();
+  const last = readdirSync(dir).findLast((name) => name.endsWith(".seg")) ?? "";
+  const bytes = readFileSync(join(dir, last));
+  rmSync(join(dir, last));
+  const without = openStore(dir, nodeDisk, 4096);
+  expect(without.recovered.report.lost).toMatchObject([{ from: 540, to: 600, missing: { first: 10, last: 10 } }]);
+  without.commit(10);
+  without.store.close();
+  writeFileSync(join(dir, last), bytes);
+  const again = openStore(dir, nodeDisk, 4096);
+  expect([again.recovered.report.lost, again.read()]).toEqual([[], sequences(0, 610)]);
+  again.store.close();
+});
+
 describe("a folder that is not one journal", () => {
   test("with segments of two journals is refused", ({ dir }) => {
     const [one, two] = [join(dir, "one"), join(dir, "two")];
