@@ -72,6 +72,10 @@ describe("a start goes well beside", () => {
     "an empty head": (dir) => truncateSync(join(dir, headName), 0),
     "a second copy of a segment": (dir) =>
       writeFileSync(join(dir, toSegmentName(8)), readFileSync(join(dir, toSegmentName(2)))),
+    "a copy of a segment, under a higher number and without a header that tells": (dir) => {
+      const copy = readFileSync(join(dir, toSegmentName(2)));
+      writeFileSync(join(dir, toSegmentName(8)), copy.fill(0, 0, 20));
+    },
     "two segments that have changed places": (dir) => {
       const [two, three] = [2, 3].map((number) => readFileSync(join(dir, toSegmentName(number))));
       writeFileSync(join(dir, toSegmentName(3)), two ?? "");
