@@ -12,13 +12,13 @@ import { createDiskSpace, type DiskSpace } from "./disk-space.ts";
 import { nodeDisk } from "./disk.ts";
 import { openHead } from "./head.ts";
 import { readStreams, remapStreams } from "./record.ts";
-import { recover, type Recovered, type RecoveryReport } from "./recovery.ts";
-import type { RetentionRules } from "./retention.ts";
-import { RingDrain, type RingMemory } from "./ring.ts";
+import type { WriterCommand, WriterFigures, WriterMessage, WriterSetup } from "./protocol.ts";
+import { recover, type Recovered } from "./recovery.ts";
+import { RingDrain } from "./ring.ts";
 import type { LastCommit } from "./segment-scan.ts";
 import { readEnd, toSegmentName } from "./segment.ts";
 import { bestEffort } from "./segment-files.ts";
-import { SegmentStore, type Range, type StoreFigures } from "./store.ts";
+import { SegmentStore } from "./store.ts";
 import { SegmentTable } from "./table.ts";
 
 const firstBackoffMs = 100;
@@ -29,58 +29,6 @@ const smallestTable = 4096;
 const sqliteBusy = 5;
 const sqliteCorrupt = 11;
 const sqliteNotADatabase = 26;
-
-export interface WriterSetup {
-  readonly dir: string;
-  readonly streams: readonly string[];
-  readonly segmentBytes: number;
-  readonly rules: RetentionRules;
-  /** Free space that the journal leaves on its disk; undefined: a standard share. */
-  readonly reserveBytes: number | undefined;
-  readonly ring: RingMemory;
-  /** Commands come here; a kick of the ring follows each. */
-  readonly commands: MessagePort;
-}
-
-export type WriterCommand =
-  | { readonly kind: "trim"; readonly below: Offset; readonly keepFrom: number }
-  | { readonly kind: "stop" };
-
-/** What the main thread shows and decides by. */
-export interface WriterFigures extends StoreFigures {
-  /** On the journal's disk; Infinity when it does not tell. */
-  readonly freeBytes: number;
-  /** Less is free than the journal is to leave. */
-  readonly isDiskLow: boolean;
-}
-
-export type WriterMessage =
-  /** The journal cannot be opened. The thread ends. */
-  | { readonly kind: "refused"; readonly code: ErrorCode; readonly detail: string }
-  /** The first message of an open journal. `failure`: the disk has refused the first segment; it is tried again. */
-  | {
-      readonly kind: "ready";
-      readonly id: string;
-      readonly table: SharedArrayBuffer;
-      readonly next: Offset;
-      readonly durable: Offset;
-      readonly report: RecoveryReport;
-      readonly figures: WriterFigures;
-      readonly failure: string | undefined;
-    }
-  /** A commit is durable; `frames` slots of the ring are free. `refusal`: why the disk did not take it at first. */
-  | {
-      readonly kind: "durable";
-      readonly refusal: string | undefined;
-      readonly to: Offset;
-      readonly frames: number;
-      readonly commitMs: number;
-      readonly figures: WriterFigures;
-    }
-  /** Segments were deleted, or there is more or less room on the disk. `expired`: records that somebody still needed. */
-  | { readonly kind: "swept"; readonly figures: WriterFigures; readonly expired: Range | undefined }
-  /** The disk refuses a commit. It is tried again until a `durable` follows. */
-  | { readonly kind: "failed"; readonly detail: string };
 
 /** Something that must become durable before anything else does. */
 interface Job {
