@@ -1,6 +1,6 @@
 // The few things the journal asks of a disk, synchronous: the seam at which a test lets one of them fail.
 
-import { closeSync, fdatasyncSync, fsyncSync, openSync, truncateSync, unlinkSync, writevSync } from "node:fs";
+import { closeSync, fdatasyncSync, fsyncSync, openSync, statfsSync, truncateSync, unlinkSync, writevSync } from "node:fs";
 
 export interface Disk {
   /** Creates a file that does not exist. */
@@ -12,6 +12,8 @@ export interface Disk {
   readonly truncate: (path: string, bytes: number) => void;
   readonly unlink: (path: string) => void;
   readonly syncDir: (path: string) => void;
+  /** Of the file system that holds `path`, for a process without privileges. */
+  readonly space: (path: string) => { readonly freeBytes: number; readonly totalBytes: number };
 }
 
 export const nodeDisk: Disk = {
@@ -21,6 +23,10 @@ export const nodeDisk: Disk = {
   close: closeSync,
   truncate: truncateSync,
   unlink: unlinkSync,
+  space(path) {
+    const { bavail, blocks, bsize } = statfsSync(path);
+    return { freeBytes: bavail * bsize, totalBytes: blocks * bsize };
+  },
   syncDir(path) {
     const fd = openSync(path, "r");
     try {

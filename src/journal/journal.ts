@@ -12,11 +12,14 @@ import { encodeRejection, type RecordedRejection } from "./record.ts";
 import type { RecoveryReport } from "./recovery.ts";
 import { createRingMemory, RingFiller } from "./ring.ts";
 import { noStream } from "./segment.ts";
-import type { StoreFigures } from "./store.ts";
-import type { WriterCommand, WriterMessage, WriterSetup } from "./writer.ts";
+import type { RetentionRules } from "./retention.ts";
+import type { Range } from "./store.ts";
+import type { WriterCommand, WriterFigures, WriterMessage, WriterSetup } from "./writer.ts";
 
 const defaultSegmentBytes = 64 * 1024 * 1024;
 const smallestSegmentBytes = 4096;
+const defaultPendingBytes = 16 * 1024 * 1024;
+const smallestPendingBytes = 256 * 1024;
 /** A full journal opens again when it holds no more than this share of `maxBytes`. */
 const resumeAt = 0.9;
 /** A trim must be able to free most of the journal: the open segment is never more than about this share. */
@@ -30,17 +33,28 @@ export interface JournalOptions {
   readonly streams: readonly string[];
   /** The hard mark: at this size of all segments and what is pending the journal is full. */
   readonly maxBytes: number;
+  /** What gives way when it would be full: the callers (`hold`, the default), or the oldest records (`expire`). */
+  readonly whenFull?: RetentionRules["whenFull"];
+  /** Keeps what nobody needs any more, for replay, as long as the room is not needed. Default: nothing. */
+  readonly retain?: RetentionRules["retain"];
+  /** The journal is full, too, while less is free on its disk. Default 64 MiB, at most a twentieth of the disk. */
+  readonly reserveBytes?: number | undefined;
   /** A segment ends at the commit that would make it longer. Default 64 MiB, at most an eighth of `maxBytes`. */
   readonly segmentBytes?: number;
   /** Default 2. */
   readonly minCommitIntervalMs?: number;
-  /** More than this appended but not durable: congested. Default 16 MiB. */
+  /** More than this appended but not durable: congested. Default 16 MiB, at most an eighth of `maxBytes`. */
   readonly maxPendingBytes?: number;
 }
 
 export interface JournalStats {
   /** Sum of the lengths of the segment files. */
   readonly bytes: number;
+  /** Of them, what a consumer has not read. */
+  readonly heldBytes: number;
+  readonly maxBytes: number;
+  /** On the journal's disk; Infinity when it does not tell. */
+  readonly freeBytes: number;
   readonly segments: number;
   readonly pendingBytes: number;
   /** The oldest record that is still there. */
@@ -49,7 +63,16 @@ export interface JournalStats {
   readonly commits: number;
   /** Write and fdatasync of the last commit. */
   readonly lastCommitMs: number;
+  /** Of this run: commits that the disk refused at first or for a time. */
+  readonly writeErrors: number;
 }
+
+/** What an operator must know beside the state. */
+export type JournalNotice =
+  /** The disk has refused a commit, and a fresh segment took it: nothing is lost, and the disk is suspect. */
+  | { readonly kind: "write-error"; readonly detail: string }
+  /** Records from `from` up to, not including, `to` were deleted though a consumer still needed them (`expire`). */
+  | ({ readonly kind: "expired" } & Range);
 
 /** open: takes records. full: `maxBytes` is reached. failed: the disk refuses; it is tried again in the background. */
 export type JournalState = "open" | "full" | "failed";
@@ -73,11 +96,15 @@ export interface Journal extends AsyncDisposable {
   readonly state: JournalState;
   /** A sentence for the operator about `state`; "" when open. */
   readonly hint: string;
+  /** False: its thread has ended and only a new start of the process helps. */
+  readonly alive: boolean;
   /** Callers must stop reading sockets: the state is not open, or too much is pending. */
   readonly congested: boolean;
   /** Called soon after `state` or `congested` has changed. The listener must not throw. */
   onState(listener: () => void): Disposable;
-  /** Nobody needs records below: segments that hold only such are deleted. */
+  /** The listener must not throw. */
+  onNotice(listener: (notice: JournalNotice) => void): Disposable;
+  /** Nobody needs records below, also those to come: segments that hold only such are deleted. It never goes back. */
   trim(below: Offset): void;
   /** Resolves when everything appended so far is durable. Rejects when the disk refuses it: SLUICE_JOURNAL_WRITE. */
   flush(): Promise<void>;
@@ -102,7 +129,8 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
     dir: options.dir,
     streams: options.streams,
     segmentBytes: Math.min(options.segmentBytes ?? defaultSegmentBytes, share),
-    maxBytes: options.maxBytes,
+    rules: { maxBytes: options.maxBytes, whenFull: options.whenFull ?? "hold", retain: options.retain ?? {} },
+    reserveBytes: options.reserveBytes,
     ring,
     commands: port2,
   };
@@ -154,12 +182,14 @@ class WriterJournal implements Journal {
   readonly #minCommitIntervalMs: number;
   readonly #durableListeners = new Set<(to: Offset) => void>();
   readonly #stateListeners = new Set<() => void>();
+  readonly #noticeListeners = new Set<(notice: JournalNotice) => void>();
   #waiters: readonly Waiter[] = [];
   #next: Offset;
   #durable: Offset;
-  #figures: StoreFigures;
+  #figures: WriterFigures;
   #commits = 0;
   #lastCommitMs = 0;
+  #writeErrors = 0;
   /** Of the last commit. */
   #startedMs = Number.NEGATIVE_INFINITY;
   /** A commit is on its way to the writer, or a job that it has from the start. */
@@ -169,6 +199,9 @@ class WriterJournal implements Journal {
   #full = false;
   #crowded = false;
   #trimBelow = toOffset(0);
+  /** What of it the writer knows. */
+  #toldBelow = toOffset(0);
+  #alive = true;
   #closed: Promise<void> | undefined;
   #stopping = false;
 
@@ -181,7 +214,7 @@ class WriterJournal implements Journal {
     this.#ring = ring;
     this.#streams = new Map(options.streams.map((name, index) => [name, index]));
     this.#maxBytes = options.maxBytes;
-    this.#maxPendingBytes = options.maxPendingBytes ?? 16 * 1024 * 1024;
+    this.#maxPendingBytes = options.maxPendingBytes ?? boundPending(options.maxBytes);
     this.#minCommitIntervalMs = options.minCommitIntervalMs ?? 2;
     this.#next = ready.next;
     this.#durable = ready.durable;
@@ -191,6 +224,7 @@ class WriterJournal implements Journal {
     worker.on("message", (message: WriterMessage) => this.#receive(message));
     worker.on("error", (error) => this.#fail(`its thread ended: ${error.message}`));
     worker.on("exit", () => {
+      this.#alive = false;
       if (!this.#stopping) this.#fail(this.#failure ?? "its thread ended");
     });
     this.#review();
@@ -210,9 +244,18 @@ class WriterJournal implements Journal {
   }
 
   get hint(): string {
-    if (this.#failure !== undefined) return `${errors.SLUICE_JOURNAL_WRITE.sentence}: ${this.#failure}`;
+    const { sentence, hint } = errors.SLUICE_JOURNAL_WRITE;
+    if (!this.#alive) return `${sentence}: ${this.#failure}. Only a new start of the gateway helps.`;
+    if (this.#failure !== undefined) return `${sentence}: ${this.#failure}. ${hint}`;
     if (!this.#full) return "";
-    return `It holds ${this.#figures.bytes} of ${this.#maxBytes} bytes that a sink still needs.`;
+    const { isDiskLow, freeBytes, heldBytes } = this.#figures;
+    return isDiskLow
+      ? `Its disk has only ${freeBytes} bytes left. Free some, or lower journal.reserveBytes.`
+      : `It holds ${heldBytes} of ${this.#maxBytes} bytes that a sink still needs.`;
+  }
+
+  get alive(): boolean {
+    return this.#alive;
   }
 
   get congested(): boolean {
@@ -238,7 +281,12 @@ class WriterJournal implements Journal {
     return subscribe(this.#stateListeners, listener);
   }
 
+  onNotice(listener: (notice: JournalNotice) => void): Disposable {
+    return subscribe(this.#noticeListeners, listener);
+  }
+
   trim(below: Offset): void {
+    if (below <= this.#trimBelow) return;
     this.#trimBelow = below;
     this.#trim();
   }
@@ -256,11 +304,15 @@ class WriterJournal implements Journal {
   stats(): JournalStats {
     return {
       bytes: this.#figures.bytes,
+      heldBytes: this.#figures.heldBytes,
+      maxBytes: this.#maxBytes,
+      freeBytes: this.#figures.freeBytes,
       segments: this.#figures.segments,
       pendingBytes: this.#ring.bytes,
       firstOffset: this.#figures.firstOffset,
       commits: this.#commits,
       lastCommitMs: this.#lastCommitMs,
+      writeErrors: this.#writeErrors,
     };
   }
 
@@ -298,9 +350,11 @@ class WriterJournal implements Journal {
       case "durable":
         this.#advance(message);
         break;
-      case "trimmed":
+      case "swept":
         this.#figures = message.figures;
+        this.#tellExpired(message.expired);
         this.#review();
+        this.#trim();
         break;
       case "failed":
         this.#fail(message.detail);
@@ -315,7 +369,7 @@ class WriterJournal implements Journal {
     }
   }
 
-  #advance({ to, frames, commitMs, figures }: Extract<WriterMessage, { kind: "durable" }>): void {
+  #advance({ to, frames, commitMs, figures, refusal }: Extract<WriterMessage, { kind: "durable" }>): void {
     const wasFailed = this.#failure !== undefined;
     this.#inFlight = false;
     this.#failure = undefined;
@@ -326,6 +380,11 @@ class WriterJournal implements Journal {
     this.#durable = to;
     if (this.#ring.bytes > 0 && !this.#scheduled) this.#schedule();
     this.#review(wasFailed);
+    this.#trim();
+    if (refusal !== undefined) {
+      this.#writeErrors += 1;
+      this.#notify({ kind: "write-error", detail: refusal });
+    }
     for (const listener of this.#durableListeners) listener(to);
     const done = this.#waiters.filter((waiter) => waiter.to <= to);
     if (done.length === 0) return;
@@ -335,6 +394,7 @@ class WriterJournal implements Journal {
 
   #fail(detail: string): void {
     this.#failure = detail;
+    this.#writeErrors += 1;
     const waiters = this.#waiters;
     this.#waiters = [];
     for (const { reject } of waiters) reject(new SluiceError("SLUICE_JOURNAL_WRITE", detail));
@@ -345,7 +405,8 @@ class WriterJournal implements Journal {
   #review(changed = false): void {
     const pendingBytes = this.#ring.bytes;
     const totalBytes = this.#figures.bytes + pendingBytes;
-    const full = this.#full ? totalBytes > resumeAt * this.#maxBytes : totalBytes >= this.#maxBytes;
+    const mark = this.#full ? resumeAt * this.#maxBytes : this.#maxBytes - 1;
+    const full = this.#figures.isDiskLow || totalBytes > mark;
     const crowded = this.#crowded ? pendingBytes > this.#maxPendingBytes / 2 : pendingBytes > this.#maxPendingBytes;
     const isNews = changed || full !== this.#full || crowded !== this.#crowded;
     const isNewlyFull = full && !this.#full;
@@ -356,11 +417,24 @@ class WriterJournal implements Journal {
     if (isNews) queueMicrotask(() => this.#stateListeners.forEach((listener) => listener()));
   }
 
+  /** Tells the writer what nobody needs, when that releases a segment, or when all of a full journal may go. */
   #trim(): void {
-    const below = toOffset(Math.min(this.#trimBelow, this.#durable));
-    const roll = this.#full && below === this.#durable;
-    if (below < this.#figures.trimmable && !roll) return;
-    this.#command({ kind: "trim", below, roll });
+    const below = this.#trimBelow;
+    if (below <= this.#toldBelow) return;
+    if (below < this.#figures.trimmable && !(this.#full && below >= this.#durable)) return;
+    this.#toldBelow = below;
+    this.#command({ kind: "trim", below });
+  }
+
+  /** The writer knows what was read only to the segment; here it is known to the record. */
+  #tellExpired(expired: Range | undefined): void {
+    if (expired === undefined) return;
+    const from = toOffset(Math.max(expired.from, this.#trimBelow));
+    if (from < expired.to) this.#notify({ kind: "expired", from, to: expired.to });
+  }
+
+  #notify(notice: JournalNotice): void {
+    for (const listener of this.#noticeListeners) listener(notice);
   }
 
   #command(command: WriterCommand): void {
@@ -386,6 +460,10 @@ class WriterJournal implements Journal {
     await promise;
     this.#commands.close();
   }
+}
+
+function boundPending(maxBytes: number): number {
+  return Math.min(defaultPendingBytes, Math.max(smallestPendingBytes, maxBytes / segmentsInFull));
 }
 
 function subscribe<L>(listeners: Set<L>, listener: L): Disposable {

@@ -90,6 +90,7 @@ export interface Recovered {
 interface Found {
   readonly number: number;
   readonly size: number;
+  readonly writtenMs: number;
   readonly header: SegmentHeader | undefined;
   readonly headerLength: number;
 }
@@ -111,7 +112,9 @@ export function recover(dir: string): Recovered {
   const last = live.at(-1);
   const scan = last === undefined ? undefined : scanSegment(dir, last.file, seed, last.base);
 
-  const segments = live.map(({ file, base, end }) => ({ number: file.number, base, end, bytes: file.size }));
+  const segments = live.map(({ file: { number, size, writtenMs }, base, end }) => {
+    return { number, base, end, bytes: size, endedMs: writtenMs };
+  });
   const lastCommit = scan?.lastCommit;
   const garbage = superseded.map(({ number }) => toSegmentName(number));
   if (lastCommit !== undefined) {
@@ -154,14 +157,14 @@ function readHeaders(dir: string): Found[] {
     .filter((number) => number !== undefined)
     .sort((a, b) => a - b);
   return numbers.map((number) => {
-    const { bytes, size } = readPart(join(dir, toSegmentName(number)), 0, maximumHeaderBytes);
+    const { bytes, size, writtenMs } = readPart(join(dir, toSegmentName(number)), 0, maximumHeaderBytes);
     const parsed = parseSegmentHeader(bytes);
     if (parsed.kind === "newer") {
       throw new SluiceError("SLUICE_JOURNAL_VERSION", `${toSegmentName(number)} has version ${parsed.version}`);
     }
     return parsed.kind === "header"
-      ? { number, size, header: parsed.header, headerLength: parsed.length }
-      : { number, size, header: undefined, headerLength: segmentHeaderBytes };
+      ? { number, size, writtenMs, header: parsed.header, headerLength: parsed.length }
+      : { number, size, writtenMs, header: undefined, headerLength: segmentHeaderBytes };
   });
 }
 
@@ -296,13 +299,17 @@ function putAside(
   return { unreadable, tornBytes };
 }
 
-function readPart(path: string, position: number, length: number): { bytes: Buffer; size: number } {
+function readPart(
+  path: string,
+  position: number,
+  length: number,
+): { readonly bytes: Buffer; readonly size: number; readonly writtenMs: number } {
   const fd = openSync(path, "r");
   try {
-    const { size } = fstatSync(fd);
+    const { size, mtimeMs } = fstatSync(fd);
     const bytes = Buffer.alloc(Math.max(0, Math.min(length, size - position)));
     const read = readSync(fd, bytes, 0, bytes.length, position);
-    return { bytes: bytes.subarray(0, read), size };
+    return { bytes: bytes.subarray(0, read), size, writtenMs: mtimeMs };
   } finally {
     closeSync(fd);
   }

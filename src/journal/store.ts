@@ -5,32 +5,26 @@
 // After a failed write or sync the file is closed and its pages are never synced again: the kernel may have marked them
 // clean without writing them. The same frames go to a fresh segment, whose base tells recovery that the old copy is void.
 
-import { join } from "node:path";
+import { toError } from "../errors.ts";
 import { toOffset, type Offset } from "../reading.ts";
-import type { Disk } from "./disk.ts";
-import { encodeSegmentHeader, readStart, stampFrame, toFrameSeed, toSegmentName } from "./segment.ts";
+import { countDeletable, isRoomNeeded, retainedUntilMs, type RetentionRules, type StoredSegment } from "./retention.ts";
+import { bestEffort, SegmentFiles, type SegmentFilesOptions } from "./segment-files.ts";
+import { readStart, stampFrame, toFrameSeed } from "./segment.ts";
 import type { SegmentTable } from "./table.ts";
 
 const freshTries = 2;
 const prepareAt = 0.75;
 
 /** A segment that readers can see: `bytes` and `end` are durable. */
-export interface LiveSegment {
+export interface LiveSegment extends StoredSegment {
   readonly number: number;
   readonly base: Offset;
-  readonly end: Offset;
-  readonly bytes: number;
 }
 
-export interface StoreOptions {
-  readonly dir: string;
-  readonly disk: Disk;
+export interface StoreOptions extends SegmentFilesOptions {
   readonly table: SegmentTable;
-  readonly journalId: string;
-  readonly epoch: number;
-  readonly streams: readonly string[];
   readonly segmentBytes: number;
-  readonly nextNumber: number;
+  readonly rules: RetentionRules;
   /** Oldest first; none of them is written to again. */
   readonly segments: readonly LiveSegment[];
   /** Everything below it is durable in `segments`. */
@@ -41,10 +35,18 @@ export interface StoreOptions {
 export interface StoreFigures {
   /** Sum of the lengths of the segment files. */
   readonly bytes: number;
+  /** Of them, what a consumer has not read. */
+  readonly heldBytes: number;
   readonly segments: number;
   readonly firstOffset: Offset;
-  /** A trim to this offset or above deletes something; Infinity: nothing can be deleted. */
+  /** A trim to this offset or above releases a segment; Infinity: there is none to be released. */
   readonly trimmable: number;
+}
+
+/** Records from `from` up to, not including, `to`. */
+export interface Range {
+  readonly from: Offset;
+  readonly to: Offset;
 }
 
 interface OpenSegment {
@@ -57,10 +59,11 @@ interface OpenSegment {
 
 export class SegmentStore {
   readonly #options: StoreOptions;
+  readonly #files: SegmentFiles;
   readonly #seed: number;
   readonly #live: LiveSegment[];
   #durable: Offset;
-  #nextNumber: number;
+  #released = toOffset(0);
   #commit = 0;
   /** Takes the next commit. Not in `#live`; in the table from its first durable record on. */
   #current: OpenSegment | undefined;
@@ -69,10 +72,10 @@ export class SegmentStore {
 
   constructor(options: StoreOptions) {
     this.#options = options;
+    this.#files = new SegmentFiles(options);
     this.#seed = toFrameSeed(options.journalId);
     this.#live = [...options.segments];
     this.#durable = options.durable;
-    this.#nextNumber = options.nextNumber;
     for (const { number, base, end, bytes } of options.segments) {
       options.table.add({ number, sealed: true, baseOffset: base, durableBytes: bytes, endOffset: end });
     }
@@ -84,14 +87,19 @@ export class SegmentStore {
   }
 
   get figures(): StoreFigures {
-    const [first] = this.#live;
-    const open = [this.#current, this.#prepared].filter((segment) => segment !== undefined);
-    const last = this.#live.length === 1 && this.#current === undefined;
+    const open = this.#openBytes();
+    const unread = this.#live.findIndex(({ end }) => end > this.#released);
+    let [bytes, heldBytes] = [open, this.#durable > this.#released ? open : 0];
+    for (const segment of this.#live) {
+      bytes += segment.bytes;
+      if (segment.end > this.#released) heldBytes += segment.bytes;
+    }
     return {
-      bytes: [...this.#live, ...open].reduce((sum, { bytes }) => sum + bytes, 0),
-      segments: this.#live.length + open.length,
+      bytes: bytes + this.#files.leftoverBytes,
+      heldBytes,
+      segments: this.#live.length + [this.#current, this.#prepared].filter((segment) => segment !== undefined).length,
       firstOffset: this.#firstOffset(),
-      trimmable: first === undefined || last ? Infinity : first.end,
+      trimmable: this.#live[unread]?.end ?? Infinity,
     };
   }
 
@@ -104,21 +112,24 @@ export class SegmentStore {
 
   /**
    * Makes closed frames durable, `to` being the offset behind their last record. When it throws the disk has refused
-   * them in the open segment and in two fresh ones: nothing of them counts, and they may be given again.
+   * them in the open segment and in two fresh ones: nothing of them counts, and they may be given again. Returns why it
+   * has refused them at first when a fresh segment took them; undefined: it did not.
    */
-  commit(frames: readonly Buffer[], to: Offset): void {
+  commit(frames: readonly Buffer[], to: Offset): string | undefined {
     this.#commit += 1;
     for (const [index, frame] of frames.entries()) {
       const stamp = { epoch: this.#options.epoch, commit: this.#commit, lastOfCommit: index === frames.length - 1 };
       stampFrame(frame, stamp, this.#seed);
     }
+    let refusal: string | undefined;
     for (let failures = 0; ; failures += 1) {
       try {
         this.#write(frames, to);
-        return;
+        return refusal;
       } catch (error) {
         this.#abandon();
         if (failures === freshTries) throw error;
+        refusal ??= toError(error).message;
       }
     }
   }
@@ -128,35 +139,37 @@ export class SegmentStore {
     const current = this.#current;
     if (this.#prepared !== undefined || current === undefined) return;
     if (current.bytes < prepareAt * this.#options.segmentBytes) return;
-    try {
+    bestEffort(() => {
       this.#prepared = this.#create(current.end);
-    } catch {
-      this.#prepared = undefined;
-    }
+    });
+  }
+
+  /** Nobody needs anything below; it never goes back. */
+  release(below: Offset): void {
+    this.#released = toOffset(Math.max(this.#released, below));
   }
 
   /**
-   * Deletes the segments whose records are all below. `roll`: also ends the open one if it is among them, so that a full
-   * journal whose records are all in one segment has a way out.
+   * Deletes what nobody needs, and what must go because room is needed: in the journal, or on the disk, which lacks
+   * `lackingBytes`. Returns how many segments went, and the records among them that somebody still needed.
    */
-  trim(below: Offset, roll: boolean): void {
-    if (roll && this.#current !== undefined && this.#current.end > this.#current.base && this.#current.end <= below) {
+  sweep(nowMs: number, lackingBytes: number): { readonly deleted: number; readonly expired: Range | undefined } {
+    const { rules } = this.#options;
+    this.#files.clear();
+    const state = { otherBytes: this.#otherBytes(), released: this.#released, nowMs, lackingBytes };
+    let count = countDeletable(this.#live, state, rules);
+    if (count === this.#live.length && this.#mustRoll()) {
       this.#roll();
+      count = countDeletable(this.#live, { ...state, otherBytes: this.#otherBytes() }, rules);
     }
-    const trimmed: LiveSegment[] = [];
-    for (let [first] = this.#live; first !== undefined; [first] = this.#live) {
-      // The last file with the journal's id and end must stay.
-      const isLast = this.#live.length === 1 && this.#current === undefined;
-      if (first.end > below || isLast) break;
-      this.#live.shift();
-      trimmed.push(first);
-    }
-    // Readers learn the new beginning first, so that they know a trimmed segment from a damaged one.
-    this.#publish();
-    for (const { number } of trimmed) {
-      this.#options.table.drop(number);
-      this.#unlink(number);
-    }
+    // The last file with the journal's id and end must stay.
+    if (this.#current === undefined) count = Math.min(count, this.#live.length - 1);
+    return count > 0 ? { deleted: count, expired: this.#delete(count) } : { deleted: 0, expired: undefined };
+  }
+
+  /** When time alone makes a `sweep` worthwhile. */
+  get nextSweepMs(): number | undefined {
+    return retainedUntilMs(this.#live, this.#released, this.#options.rules);
   }
 
   /** Ends the thread's part in the files. What is durable stays so. */
@@ -181,7 +194,7 @@ export class SegmentStore {
     }
     const current = this.#current;
     const written = disk.write(current.fd, frames, current.bytes);
-    if (written !== bytes) throw new Error(`short write: ${written} of ${bytes} B`);
+    if (written !== bytes) throw new Error(`short write: ${written} of ${bytes} B; is the disk full?`);
     disk.sync(current.fd);
 
     const isNew = !this.#hasRecords(current);
@@ -210,7 +223,7 @@ export class SegmentStore {
     // Every byte is synced: there is nothing that a close could lose.
     bestEffort(() => disk.close(current.fd));
     table.seal(current.number, end);
-    this.#live.push({ number: current.number, base: current.base, end, bytes: current.bytes });
+    this.#live.push({ number: current.number, base: current.base, end, bytes: current.bytes, endedMs: Date.now() });
     this.#current = undefined;
   }
 
@@ -218,31 +231,52 @@ export class SegmentStore {
   #abandon(): void {
     const current = this.#current;
     if (current === undefined) return;
-    const { disk, table } = this.#options;
-    this.#current = undefined;
-    bestEffort(() => disk.close(current.fd));
-    if (!this.#hasRecords(current)) {
-      this.#unlink(current.number);
+    const { disk } = this.#options;
+    if (this.#hasRecords(current)) {
+      this.#seal(current, current.end);
+      // When the disk refuses this too, the base of the next segment tells that the rest is void.
+      bestEffort(() => disk.truncate(this.#files.path(current.number), current.bytes));
       return;
     }
-    // When the disk refuses this too, the base of the next segment tells that the rest is void.
-    bestEffort(() => disk.truncate(this.#path(current.number), current.bytes));
-    table.seal(current.number, current.end);
-    this.#live.push({ number: current.number, base: current.base, end: current.end, bytes: current.bytes });
+    this.#current = undefined;
+    bestEffort(() => disk.close(current.fd));
+    this.#files.discard(current);
+  }
+
+  #delete(count: number): Range | undefined {
+    const deleted = this.#live.splice(0, count);
+    const unread = deleted.find(({ end }) => end > this.#released);
+    // Readers learn the new beginning first, so that they know a trimmed segment from a damaged one.
+    this.#publish();
+    for (const { number, bytes } of deleted) {
+      this.#options.table.drop(number);
+      this.#files.remove(number, bytes);
+    }
+    if (unread === undefined) return undefined;
+    const from = toOffset(Math.max(unread.base, this.#released));
+    const to = this.#firstOffset();
+    this.release(to);
+    return { from, to };
+  }
+
+  /** The journal is full of what may go, and it is all in the open segment. */
+  #mustRoll(): boolean {
+    const { rules } = this.#options;
+    const current = this.#current;
+    if (current === undefined || !this.#hasRecords(current) || !isRoomNeeded(this.#otherBytes(), rules)) return false;
+    return rules.whenFull === "expire" || current.end <= this.#released;
   }
 
   #roll(): void {
     const current = this.#current;
     if (current === undefined) return;
-    try {
+    bestEffort(() => {
       // Not the prepared one: the base in its header is older, and it may soon be the only file that knows the end.
       const fresh = this.#create(current.end);
       this.#seal(current, current.end);
       this.#current = fresh;
-    } catch {
-      return;
-    }
-    this.#dropPrepared();
+      this.#dropPrepared();
+    });
   }
 
   #dropPrepared(): void {
@@ -250,44 +284,23 @@ export class SegmentStore {
     if (prepared === undefined) return;
     this.#prepared = undefined;
     bestEffort(() => this.#options.disk.close(prepared.fd));
-    this.#unlink(prepared.number);
+    this.#files.discard(prepared);
   }
 
   #create(base: Offset): OpenSegment {
-    const { disk, dir, journalId, epoch, streams, table } = this.#options;
-    const oldest = this.#live[0]?.number ?? this.#nextNumber;
-    if (this.#nextNumber - oldest >= table.capacity) throw new Error(`more than ${table.capacity} segments`);
-    const number = this.#nextNumber;
-    const header = encodeSegmentHeader({ number, journalId, createdMs: Date.now(), baseOffset: base, epoch, streams });
-    let fd: number;
-    try {
-      fd = disk.create(this.#path(number));
-      this.#nextNumber += 1;
-    } catch (error) {
-      // What could not be deleted after an earlier failure keeps its number.
-      if (isExisting(error)) this.#nextNumber += 1;
-      throw error;
-    }
-    try {
-      if (disk.write(fd, [header], 0) !== header.length) throw new Error("short write of a segment header");
-      disk.sync(fd);
-      disk.syncDir(dir);
-    } catch (error) {
-      bestEffort(() => disk.close(fd));
-      this.#unlink(number);
-      throw error;
-    }
-    return { number, fd, base, end: base, bytes: header.length };
+    const { capacity } = this.#options.table;
+    const oldest = this.#live[0]?.number ?? this.#files.nextNumber;
+    if (this.#files.nextNumber - oldest >= capacity) throw new Error(`more than ${capacity} segments`);
+    return { ...this.#files.create(base), base, end: base };
   }
 
-  #unlink(number: number): void {
-    const removed = bestEffort(() => this.#options.disk.unlink(this.#path(number)));
-    // Background tries must not use up the numbers, whose span is bounded by the table.
-    if (removed && number === this.#nextNumber - 1) this.#nextNumber = number;
+  #openBytes(): number {
+    return (this.#current?.bytes ?? 0) + (this.#prepared?.bytes ?? 0);
   }
 
-  #path(number: number): string {
-    return join(this.#options.dir, toSegmentName(number));
+  /** What the files beside `#live` take. */
+  #otherBytes(): number {
+    return this.#openBytes() + this.#files.leftoverBytes;
   }
 
   #firstOffset(): Offset {
@@ -304,16 +317,5 @@ export class SegmentStore {
       firstOffset: toOffset(Math.min(this.#firstOffset(), this.#durable)),
       durable: this.#durable,
     });
-  }
-}
-
-const isExisting = (error: unknown): boolean => error instanceof Error && "code" in error && error.code === "EEXIST";
-
-function bestEffort(action: () => void): boolean {
-  try {
-    action();
-    return true;
-  } catch {
-    return false;
   }
 }

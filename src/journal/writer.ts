@@ -8,16 +8,21 @@ import { DatabaseSync } from "node:sqlite";
 import { parentPort, receiveMessageOnPort, workerData, type MessagePort } from "node:worker_threads";
 import { errors, SluiceError, toError, unreachable, type ErrorCode } from "../errors.ts";
 import type { Offset } from "../reading.ts";
+import { createDiskSpace, type DiskSpace } from "./disk-space.ts";
 import { nodeDisk } from "./disk.ts";
 import { readStreams, remapStreams } from "./record.ts";
 import { recover, type LastCommit, type Recovered, type RecoveryReport } from "./recovery.ts";
+import type { RetentionRules } from "./retention.ts";
 import { RingDrain, type RingMemory } from "./ring.ts";
 import { readEnd, toSegmentName } from "./segment.ts";
-import { SegmentStore, type StoreFigures } from "./store.ts";
+import { bestEffort } from "./segment-files.ts";
+import { SegmentStore, type Range, type StoreFigures } from "./store.ts";
 import { SegmentTable } from "./table.ts";
 
 const firstBackoffMs = 100;
 const longestBackoffMs = 30_000;
+/** While the disk is low, or age alone may delete a segment, the writer looks at least so often. */
+const sweepMs = 1_000;
 const smallestTable = 4096;
 const sqliteBusy = 5;
 
@@ -25,15 +30,23 @@ export interface WriterSetup {
   readonly dir: string;
   readonly streams: readonly string[];
   readonly segmentBytes: number;
-  readonly maxBytes: number;
+  readonly rules: RetentionRules;
+  /** Free space that the journal leaves on its disk; undefined: a standard share. */
+  readonly reserveBytes: number | undefined;
   readonly ring: RingMemory;
   /** Commands come here; a kick of the ring follows each. */
   readonly commands: MessagePort;
 }
 
-export type WriterCommand =
-  | { readonly kind: "trim"; readonly below: Offset; readonly roll: boolean }
-  | { readonly kind: "stop" };
+export type WriterCommand = { readonly kind: "trim"; readonly below: Offset } | { readonly kind: "stop" };
+
+/** What the main thread shows and decides by. */
+export interface WriterFigures extends StoreFigures {
+  /** On the journal's disk; Infinity when it does not tell. */
+  readonly freeBytes: number;
+  /** Less is free than the journal is to leave. */
+  readonly isDiskLow: boolean;
+}
 
 export type WriterMessage =
   /** The journal cannot be opened. The thread ends. */
@@ -46,25 +59,27 @@ export type WriterMessage =
       readonly next: Offset;
       readonly durable: Offset;
       readonly report: RecoveryReport;
-      readonly figures: StoreFigures;
+      readonly figures: WriterFigures;
       readonly failure: string | undefined;
     }
-  /** A commit is durable; `frames` slots of the ring are free. */
+  /** A commit is durable; `frames` slots of the ring are free. `refusal`: why the disk did not take it at first. */
   | {
       readonly kind: "durable";
+      readonly refusal: string | undefined;
       readonly to: Offset;
       readonly frames: number;
       readonly commitMs: number;
-      readonly figures: StoreFigures;
+      readonly figures: WriterFigures;
     }
-  | { readonly kind: "trimmed"; readonly figures: StoreFigures }
+  /** Segments were deleted, or there is more or less room on the disk. `expired`: records that somebody still needed. */
+  | { readonly kind: "swept"; readonly figures: WriterFigures; readonly expired: Range | undefined }
   /** The disk refuses a commit. It is tried again until a `durable` follows. */
   | { readonly kind: "failed"; readonly detail: string };
 
 /** Something that must become durable before anything else does. */
 interface Job {
-  /** Throws when the disk refuses. */
-  readonly run: () => void;
+  /** Throws when the disk refuses. Returns why it did not take it at first; undefined: it did. */
+  readonly run: () => string | undefined;
   /** What is durable afterwards. */
   readonly to: Offset;
   /** Slots that it frees. */
@@ -73,6 +88,7 @@ interface Job {
 
 interface Service {
   readonly store: SegmentStore;
+  readonly readSpace: () => DiskSpace;
   readonly drain: RingDrain;
   readonly commands: MessagePort;
   readonly post: (message: WriterMessage) => void;
@@ -86,8 +102,9 @@ function run(port: MessagePort, setup: WriterSetup): void {
     lock = openLock(setup.dir);
     const recovered = recover(setup.dir);
     const { store, table } = openStore(setup, recovered);
+    const readSpace = createDiskSpace(setup.dir, nodeDisk, setup.reserveBytes);
     const first = toFirstJob(setup.dir, recovered, store);
-    const failure = attempt(first);
+    const { failure } = attempt(first);
     post({
       kind: "ready",
       id: recovered.id,
@@ -95,10 +112,10 @@ function run(port: MessagePort, setup: WriterSetup): void {
       next: recovered.next,
       durable: failure === undefined ? recovered.next : store.durable,
       report: recovered.report,
-      figures: store.figures,
+      figures: readFigures(store, readSpace()),
       failure,
     });
-    const service: Service = { store, drain: new RingDrain(setup.ring), commands: setup.commands, post };
+    const service: Service = { store, readSpace, drain: new RingDrain(setup.ring), commands: setup.commands, post };
     serve(service, failure === undefined ? undefined : first);
     store.close();
   } catch (error) {
@@ -109,20 +126,24 @@ function run(port: MessagePort, setup: WriterSetup): void {
 }
 
 /** Works until it is told to stop. `unfinished` is the first job when the disk has refused it. */
-function serve({ store, drain, commands, post }: Service, unfinished: Job | undefined): void {
+function serve(service: Service, unfinished: Job | undefined): void {
+  const { store, readSpace, drain, commands, post } = service;
+  const sweep = createSweep(service);
   let job = unfinished;
   let backoffMs = job === undefined ? 0 : firstBackoffMs;
   for (;;) {
     // Loaded before the work: what is asked for meanwhile ends the wait at once.
     const seen = drain.kicks;
-    if (!obey(commands, store, post)) return;
+    const orders = obey(commands, store);
+    if (orders.stop) return;
     job ??= toJob(drain, store);
     if (job !== undefined) {
       const startedMs = performance.now();
-      const failure = attempt(job);
+      const { failure, refusal } = attempt(job);
       if (failure === undefined) {
         const commitMs = performance.now() - startedMs;
-        post({ kind: "durable", to: job.to, frames: job.frames, commitMs, figures: store.figures });
+        const { to, frames } = job;
+        post({ kind: "durable", to, frames, commitMs, figures: readFigures(store, readSpace()), refusal });
         job = undefined;
         backoffMs = 0;
         store.prepare();
@@ -131,22 +152,50 @@ function serve({ store, drain, commands, post }: Service, unfinished: Job | unde
         backoffMs = Math.min(Math.max(firstBackoffMs, backoffMs * 2), longestBackoffMs);
       }
     }
-    drain.wait(seen, job === undefined ? Infinity : backoffMs);
+    const sweepInMs = sweep(orders.trim);
+    drain.wait(seen, job === undefined ? sweepInMs : Math.min(backoffMs, sweepInMs));
   }
 }
 
-/** Does what the main thread asked for. False: stop. */
-function obey(commands: MessagePort, store: SegmentStore, post: (message: WriterMessage) => void): boolean {
+/**
+ * Deletes what may go or must, and tells when that changes something, or when `isAsked`. Returns a function that says
+ * after how many ms it is to be called again.
+ */
+function createSweep({ store, readSpace, post }: Service): (isAsked: boolean) => number {
+  let wasLow = false;
+  return (isAsked) => {
+    const nowMs = Date.now();
+    const space = readSpace();
+    const { deleted, expired } = store.sweep(nowMs, space.lackingBytes);
+    if (deleted > 0 || isAsked || space.isLow || wasLow) {
+      post({ kind: "swept", figures: readFigures(store, space), expired });
+    }
+    wasLow = space.isLow;
+    if (deleted > 0) return 0; // a job that the disk has refused may find room now
+    const dueMs = store.nextSweepMs ?? Infinity;
+    return space.isLow ? sweepMs : Math.max(sweepMs, dueMs - nowMs);
+  };
+}
+
+const readFigures = (store: SegmentStore, { freeBytes, isLow }: DiskSpace): WriterFigures => ({
+  ...store.figures,
+  freeBytes,
+  isDiskLow: isLow,
+});
+
+/** Does what the main thread asked for. */
+function obey(commands: MessagePort, store: SegmentStore): { readonly stop: boolean; readonly trim: boolean } {
+  let trim = false;
   for (;;) {
     const received: { message: WriterCommand } | undefined = receiveMessageOnPort(commands);
-    if (received === undefined) return true;
+    if (received === undefined) return { stop: false, trim };
     const { message } = received;
     switch (message.kind) {
       case "stop":
-        return false;
+        return { stop: true, trim };
       case "trim":
-        store.trim(message.below, message.roll);
-        post({ kind: "trimmed", figures: store.figures });
+        store.release(message.below);
+        trim = true;
         break;
       default:
         unreachable(message);
@@ -154,13 +203,12 @@ function obey(commands: MessagePort, store: SegmentStore, post: (message: Writer
   }
 }
 
-/** Undefined: it is done. Else why the disk refused. */
-function attempt(job: Job): string | undefined {
+/** `failure`: why the disk refused; undefined: it is done, after a `refusal` or at once. */
+function attempt(job: Job): { readonly failure: string | undefined; readonly refusal: string | undefined } {
   try {
-    job.run();
-    return undefined;
+    return { failure: undefined, refusal: job.run() };
   } catch (error) {
-    return toError(error).message;
+    return { failure: toError(error).message, refusal: undefined };
   }
 }
 
@@ -182,6 +230,7 @@ function toFirstJob(dir: string, { lastCommit, next, garbage }: Recovered, store
       run: () => {
         store.begin(next);
         clear();
+        return undefined;
       },
       to: next,
       frames: 0,
@@ -191,10 +240,11 @@ function toFirstJob(dir: string, { lastCommit, next, garbage }: Recovered, store
   const frames = lastCommit.frames.map(({ bytes }) => bytes);
   return {
     run: () => {
-      store.commit(frames, lastCommit.end);
+      const refusal = store.commit(frames, lastCommit.end);
       // The old copy is void from here on; cutting it only keeps the file honest.
       bestEffort(() => nodeDisk.truncate(old, lastCommit.keepBytes));
       clear();
+      return refusal;
     },
     to: next,
     frames: 0,
@@ -202,11 +252,11 @@ function toFirstJob(dir: string, { lastCommit, next, garbage }: Recovered, store
 }
 
 function openStore(
-  { dir, streams, segmentBytes, maxBytes }: WriterSetup,
+  { dir, streams, segmentBytes, rules }: WriterSetup,
   { id, epoch, nextNumber, segments, lastCommit, next }: Recovered,
 ): { store: SegmentStore; table: SegmentTable } {
   const span = nextNumber - (segments[0]?.number ?? nextNumber);
-  const table = SegmentTable.create(Math.max(smallestTable, 2 * (span + Math.ceil(maxBytes / segmentBytes))));
+  const table = SegmentTable.create(Math.max(smallestTable, 2 * (span + Math.ceil(rules.maxBytes / segmentBytes))));
   const store = new SegmentStore({
     dir,
     disk: nodeDisk,
@@ -215,6 +265,7 @@ function openStore(
     epoch,
     streams: lastCommit === undefined ? streams : moveStreams(lastCommit, streams),
     segmentBytes,
+    rules,
     nextNumber,
     segments,
     durable: lastCommit?.base ?? next,
@@ -256,14 +307,6 @@ function toRefusal(error: unknown, dir: string): { code: ErrorCode; detail: stri
   if (error instanceof SluiceError)
     return { code: error.code, detail: message.slice(errors[error.code].sentence.length + 2) };
   return { code: "SLUICE_DATA_DIR", detail: `${dir}: ${message}` };
-}
-
-function bestEffort(action: () => void): void {
-  try {
-    action();
-  } catch {
-    // The next start finds it again.
-  }
 }
 
 if (parentPort !== null) run(parentPort, workerData as WriterSetup);

@@ -59,12 +59,12 @@ describe("read", () => {
   });
 
   test("tells what was trimmed before it came there, also from under it", ({ dir }) => {
-    const { share, commit, store } = openStore(dir, nodeDisk, 4096);
+    const { share, commit, store, trim } = openStore(dir, nodeDisk, 4096);
     const lost: LostRange[] = [];
     using reader = openReader(share, toOffset(0), (range) => lost.push(range));
     for (let part = 0; part < 10; part += 1) commit(50);
     reader.read({ records: 10, bytes: 2 ** 20 });
-    store.trim(toOffset(300), false);
+    trim(toOffset(300));
     const { firstOffset } = store.figures;
     const rest = payloads(reader.read(all));
     // The frame in hand is read to its end.
@@ -75,9 +75,9 @@ describe("read", () => {
 
 describe("seek", () => {
   test("goes to any offset, back and forth, and to the nearest that is there", ({ dir }) => {
-    const { share, commit, store } = openStore(dir, nodeDisk, 4096);
+    const { share, commit, store, trim } = openStore(dir, nodeDisk, 4096);
     for (let part = 0; part < 10; part += 1) commit(50);
-    store.trim(toOffset(120), false);
+    trim(toOffset(120));
     const { firstOffset } = store.figures;
     using reader = openReader(share, toOffset(0));
     expect(reader.position).toBe(firstOffset);

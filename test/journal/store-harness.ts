@@ -4,9 +4,10 @@ import { nodeDisk, type Disk } from "../../src/journal/disk.ts";
 import type { JournalShare } from "../../src/journal/reader.ts";
 import { recover } from "../../src/journal/recovery.ts";
 import { createRingMemory, RingDrain, RingFiller } from "../../src/journal/ring.ts";
-import { SegmentStore } from "../../src/journal/store.ts";
+import { SegmentStore, type Range } from "../../src/journal/store.ts";
+import type { RetentionRules } from "../../src/journal/retention.ts";
 import { SegmentTable } from "../../src/journal/table.ts";
-import { toOffset } from "../../src/reading.ts";
+import { toOffset, type Offset } from "../../src/reading.ts";
 import { message, payloads, readAll } from "./fixtures.ts";
 
 export interface StoreHarness {
@@ -18,14 +19,34 @@ export interface StoreHarness {
   readonly readAll: () => ReturnType<typeof readAll>;
   /** Makes so many more messages durable, numbered by their offsets. */
   readonly commit: (count: number) => void;
+  /** Nobody needs anything below. Returns what was deleted though somebody did. */
+  readonly trim: (below: Offset) => Range | undefined;
 }
 
+export const hold: RetentionRules = { maxBytes: 2 ** 30, whenFull: "hold", retain: {} };
+
 /** Recovers a folder, writes its last commit again and takes commits: the writer without its thread. */
-export function openStore(dir: string, disk: Disk = nodeDisk, segmentBytes = 2 ** 20): StoreHarness {
+export function openStore(
+  dir: string,
+  disk: Disk = nodeDisk,
+  segmentBytes = 2 ** 20,
+  rules: RetentionRules = hold,
+): StoreHarness {
   const { id, epoch, nextNumber, segments, lastCommit, next } = recover(dir);
   const table = SegmentTable.create(64);
-  const options = { dir, disk, table, journalId: id, epoch, streams: ["climate"], segmentBytes, nextNumber, segments };
-  const store = new SegmentStore({ ...options, durable: lastCommit?.base ?? next });
+  const store = new SegmentStore({
+    dir,
+    disk,
+    table,
+    journalId: id,
+    epoch,
+    streams: ["climate"],
+    segmentBytes,
+    rules,
+    nextNumber,
+    segments,
+    durable: lastCommit?.base ?? next,
+  });
   if (lastCommit === undefined) {
     store.begin(next);
   } else {
@@ -45,6 +66,10 @@ export function openStore(dir: string, disk: Disk = nodeDisk, segmentBytes = 2 *
     share,
     read: () => payloads(readAll(share).entries),
     readAll: () => readAll(share),
+    trim(below) {
+      store.release(below);
+      return store.sweep(Date.now(), 0).expired;
+    },
     commit(count: number): void {
       for (let left = count; left > 0; left -= 1) {
         filler.fill(message(sequence), toOffset(sequence), 0, undefined);
