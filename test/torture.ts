@@ -24,7 +24,8 @@ const imageBytes = 2 * 2 ** 30;
 const dir = await mkdtemp(join(tmpdir(), "sluice-torture-"));
 try {
   const kills = Number(values.kills ?? (values["power-cuts"] === undefined ? 100 : 0));
-  if (kills > 0) tell("SIGKILL", await runCrashes({ dataDir: join(dir, "data"), crashes: kills, devices, seed, onCrash }));
+  if (kills > 0)
+    tell("SIGKILL", await runCrashes({ dataDir: join(dir, "data"), crashes: kills, devices, seed, onCrash }));
   const cuts = Number(values["power-cuts"] ?? 0);
   if (cuts > 0) {
     await using disk = await openLoopDisk(join(dir, "disk"), join(dir, "image"), imageBytes);

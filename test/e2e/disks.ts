@@ -83,7 +83,7 @@ function ballastOn(path: string): Pick<Disk, "path" | "fill" | "free"> {
     path,
     async fill() {
       await using ballast = await open(file, "a");
-      for (let size = 2 ** 20; size >= 512; ) {
+      for (let size = 2 ** 20; size >= 512;) {
         try {
           await ballast.writev([Buffer.alloc(size, 1)]);
         } catch {

@@ -11,6 +11,7 @@ const programs = {
   mosquitto_sub: { probe: "command -v mosquitto_sub", package: "mosquitto-clients" },
   mosquitto_passwd: { probe: "command -v mosquitto_passwd", package: "mosquitto" },
   python3: { probe: "command -v python3", package: "python3" },
+  gcc: { probe: "echo 'int main(void) { return 0; }' | gcc -xc -o /dev/null -", package: "gcc and libc6-dev" },
   paho: { probe: "/usr/bin/python3 -c 'import paho.mqtt.client'", package: "python3-paho-mqtt" },
 } as const;
 

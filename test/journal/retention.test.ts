@@ -1,6 +1,11 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { countDeletable, type RetentionRules, type StoredSegment, type StoreState } from "../../src/journal/retention.ts";
+import {
+  countDeletable,
+  type RetentionRules,
+  type StoredSegment,
+  type StoreState,
+} from "../../src/journal/retention.ts";
 import { toOffset } from "../../src/reading.ts";
 
 /** Segments of 100 B and 10 records, the oldest written at 1,000 ms and each next 1,000 ms later. */
