@@ -182,12 +182,31 @@ const errorTable = (): readonly string[] => [
 /** The metrics of a gateway to which one of everything has happened, so that each shows its labels. */
 async function metrics(): Promise<readonly string[]> {
   const events = createEvents();
-  const consumer = { name: "", kind: "", state: "", lagRecords: 0, lagSeconds: 0, delivered: 0, parked: 0, errors: 0 };
+  const consumer = {
+    name: "",
+    kind: "",
+    state: "",
+    lagRecords: 0,
+    lagSeconds: 0,
+    delivered: 0,
+    parked: 0,
+    expired: 0,
+    errors: 0,
+  };
   using telemetry = createTelemetry({
     events,
     version: "",
     sources: {
-      journal: () => ({ bytes: 0, segments: 0, pendingBytes: 0, state: "open" }),
+      journal: () => ({
+        bytes: 0,
+        heldBytes: 0,
+        maxBytes: 0,
+        freeBytes: 0,
+        writeErrors: 0,
+        segments: 0,
+        pendingBytes: 0,
+        state: "open",
+      }),
       consumers: () => [consumer],
     },
   });

@@ -36,6 +36,12 @@ interface Events {
   durable: [to: Offset, records: number, commitMs: number];
   /** The journal changed state; `hint` is a sentence for the operator. */
   journal: [state: "open" | "full" | "failed", hint: string];
+  /** The disk has refused a commit of the journal, and another file took it. `detail` is what the system said. */
+  writeError: [detail: string];
+  /** Unread records take so much of the journal's space; `slowest` is the consumer furthest behind, "" for none. */
+  filling: [share: number, slowest: string];
+  /** A full journal has deleted records, `to` not included, that a consumer, `slowest` at least, still needed. */
+  expired: [from: Offset, to: Offset, slowest: string];
   /** A sink's or handler's worker changed state. */
   consumer: [name: string, state: ConsumerState, detail: string];
   /** A message was not delivered to a live subscriber whose queue is full. */

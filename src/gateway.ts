@@ -14,6 +14,7 @@ import { createEvents, type EventBus } from "./events.ts";
 import { createIntake, type Intake } from "./intake.ts";
 import { listCursors } from "./journal/cursor.ts";
 import { type Journal, openJournal } from "./journal/journal.ts";
+import { watchJournal } from "./journal/watch.ts";
 import type { Listener } from "./listener/listener.ts";
 import { openTcp } from "./listener/tcp.ts";
 import { createTelemetry, type Telemetry } from "./telemetry.ts";
@@ -45,22 +46,23 @@ export async function openGateway({ config, log, version }: GatewayOptions): Pro
   const events = createEvents();
   let stage: Stage = "starting";
   let deadline = AbortSignal.abort();
+  let dispatcher: Dispatcher | undefined;
 
   const registry = createRegistry(config.streams);
   const journal = opened.use(
     await openJournal({ dir: join(config.dataDir, "journal"), streams: registry.names, ...config.journal }),
   );
-  opened.use(watchJournal(journal, events));
+  const watch = opened.use(watchJournal(journal, events, () => dispatcher?.status() ?? []));
   tellStart(journal, registry, log);
   const intake = createIntake({ registry, journal, events });
   const sources = {
     journal: () => ({ ...journal.stats(), state: journal.state }),
-    consumers: () => dispatcher.status(),
+    consumers: () => dispatcher?.status() ?? [],
   };
   const telemetry = opened.use(createTelemetry({ events, version, sources }));
 
   const broker = Promise.withResolvers<Broker>();
-  const dispatcher: Dispatcher = await openDispatcher({
+  dispatcher = await openDispatcher({
     config,
     journal,
     listCursors,
@@ -69,15 +71,18 @@ export async function openGateway({ config, log, version }: GatewayOptions): Pro
     publish: async (handler, message) =>
       publishFor(handler, message, { intake, journal, broker: await broker.promise }),
   });
-  opened.defer(() => dispatcher.stop(deadline));
+  opened.defer(async () => dispatcher?.stop(deadline));
   dispatcher.onCursor((least) => journal.trim(least));
 
   const admin = opened.use(
     await openAdminServer({
       ...config.http,
-      health: { stage: () => stage, journal: () => journal },
+      health: {
+        stage: () => stage,
+        journal: () => ({ state: journal.state, alive: journal.alive, hint: watch.hint() }),
+      },
       metrics: telemetry,
-      status: () => ({ version, stage, journal: sources.journal(), consumers: dispatcher.status() }),
+      status: () => ({ version, stage, journal: sources.journal(), consumers: sources.consumers() }),
     }),
   );
   opened.use(openLog({ log, events, telemetry, consumers: sources.consumers }));
@@ -151,26 +156,6 @@ function listenHosts(
     if (note !== undefined) log[listener.host === undefined ? "info" : "warn"]({ host }, note);
     return { host, port: listener.port };
   });
-}
-
-/** Tells the bus of each commit and of each change of state. */
-function watchJournal(journal: Journal, events: EventBus): Disposable {
-  let { state, durable } = journal;
-  const watch = new DisposableStack();
-  watch.use(
-    journal.onState(() => {
-      if (journal.state === state) return;
-      ({ state } = journal);
-      events.emit("journal", state, state === "open" ? "the journal takes messages again" : journal.hint);
-    }),
-  );
-  watch.use(
-    journal.onDurable((to) => {
-      events.emit("durable", to, to - durable, journal.stats().lastCommitMs);
-      durable = to;
-    }),
-  );
-  return watch;
 }
 
 function tellStart({ recovered, id, next }: Journal, { interpreted }: Registry, log: Logger): void {

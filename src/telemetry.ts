@@ -122,11 +122,16 @@ interface ConsumerFigures {
   readonly lagSeconds: number;
   readonly delivered: number;
   readonly parked: number;
+  readonly expired: number;
   readonly errors: number;
 }
 
 interface JournalFigures {
   readonly bytes: number;
+  readonly heldBytes: number;
+  readonly maxBytes: number;
+  readonly freeBytes: number;
+  readonly writeErrors: number;
   readonly segments: number;
   readonly pendingBytes: number;
   readonly state: string;
@@ -301,6 +306,18 @@ function declareMetrics(
   histogram("gateway_puback_seconds", "From reading a PUBLISH to writing its PUBACK or PUBREC.", puback);
   histogram("gateway_journal_commit_seconds", "One write and fdatasync of the journal.", commit);
   gauge("gateway_journal_bytes", "Bytes of journal on disk.", [], (m) => m.set(sources.journal().bytes));
+  gauge("gateway_journal_held_bytes", "Of them, what a sink has not read.", [], (m) =>
+    m.set(sources.journal().heldBytes),
+  );
+  gauge("gateway_journal_max_bytes", "Bytes at which the journal is full.", [], (m) =>
+    m.set(sources.journal().maxBytes),
+  );
+  gauge("gateway_journal_disk_free_bytes", "Bytes free on the journal's disk.", [], (m) =>
+    m.set(sources.journal().freeBytes),
+  );
+  counter("gateway_journal_write_errors_total", "Commits that the disk refused at first or for a time.", [], (m) =>
+    m.inc(sources.journal().writeErrors),
+  );
   gauge("gateway_journal_segments", "Journal files on disk.", [], (m) => m.set(sources.journal().segments));
   gauge("gateway_journal_pending_bytes", "Bytes appended and not yet on disk.", [], (m) =>
     m.set(sources.journal().pendingBytes),
@@ -334,6 +351,12 @@ function declareMetrics(
     "Records set aside because the sink refused their content.",
     ["sink"],
     perConsumer((c) => c.parked),
+  );
+  counter(
+    "gateway_sink_expired_total",
+    "Records that the journal no longer had when the sink came to them: deleted because it was full, or damaged.",
+    ["sink"],
+    perConsumer((c) => c.expired),
   );
   counter(
     "gateway_sink_errors_total",

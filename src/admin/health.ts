@@ -4,11 +4,18 @@
 type NotReady = string;
 
 export interface HealthSources {
-  readonly journal: () => { readonly state: "open" | "full" | "failed"; readonly hint: string };
+  readonly journal: () => {
+    readonly state: "open" | "full" | "failed";
+    readonly hint: string;
+    /** False: it can never take messages again in this process. */
+    readonly alive: boolean;
+  };
   readonly stage: () => "starting" | "running" | "stopping";
 }
 
 export interface Health {
+  /** False: only a new start of the process helps. */
+  readonly live: boolean;
   readonly ready: boolean;
   readonly reasons: readonly NotReady[];
 }
@@ -17,7 +24,7 @@ export interface Health {
 export function readHealth({ journal, stage }: HealthSources): Health {
   const reasons: NotReady[] = [];
   if (stage() !== "running") reasons.push(`the gateway is ${stage()}`);
-  const { state, hint } = journal();
+  const { state, hint, alive } = journal();
   if (state !== "open") reasons.push(`the journal is ${state}: ${hint}`);
-  return { ready: reasons.length === 0, reasons };
+  return { live: alive, ready: reasons.length === 0, reasons };
 }

@@ -17,6 +17,8 @@ export interface LogOptions {
   readonly intervalMs?: number;
 }
 
+const DISK_HINT = "Look into the system's log for errors of the disk.";
+
 /** At most this many lines a second tell of single clients or messages; the rest is in the summary's counters. */
 const DETAILS_PER_SECOND = 10;
 
@@ -44,9 +46,24 @@ export function openLog({ log, events, telemetry, consumers, intervalMs = 1000 }
   events.on("refused", (clientId, topic, reason) => {
     sparing(() => log.warn({ clientId, topic, reason }, "message refused"));
   });
+  let taking = true;
   events.on("journal", (state, hint) => {
+    // One ERROR line for one trouble, also when a full journal's disk then refuses, or the other way round.
     if (state === "open") log.info({ state }, hint);
-    else log.error({ state }, hint);
+    else log[taking ? "error" : "warn"]({ state }, hint);
+    taking = state === "open";
+  });
+  events.on("writeError", (detail) => {
+    log.error({ detail }, `a write to the journal failed and went to another file, nothing is lost. ${DISK_HINT}`);
+  });
+  events.on("filling", (share, slowest) => {
+    log.warn({ percent: Math.floor(share * 100), slowest }, "the journal is filling up with what a sink has not read");
+  });
+  events.on("expired", (from, to, slowest) => {
+    log.error(
+      { from, to, records: to - from, slowest },
+      "the full journal has deleted records that a sink had not read",
+    );
   });
   events.on("consumer", (name, state, detail) => {
     const text = detail === "" ? `${name} is ${state}` : `${name} is ${state}: ${detail}`;

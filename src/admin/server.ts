@@ -63,10 +63,10 @@ async function answer(request: IncomingMessage, { health, metrics, status }: Adm
   const [path = "/"] = (request.url ?? "/").split("?", 1);
   switch (path) {
     case "/livez":
-      return { status: 200, type: "text/plain", body: "ok\n" };
     case "/readyz": {
-      const { ready, reasons } = readHealth(health);
-      return { status: ready ? 200 : 503, type: "text/plain", body: ready ? "ok\n" : `${reasons.join("\n")}\n` };
+      const { live, ready, reasons } = readHealth(health);
+      const well = path === "/livez" ? live : ready;
+      return { status: well ? 200 : 503, type: "text/plain", body: well ? "ok\n" : `${reasons.join("\n")}\n` };
     }
     case "/metrics":
       return { status: 200, type: metrics.contentType, body: await metrics.render() };

@@ -187,7 +187,8 @@ export class Connection {
     return (
       this.#stage === "connecting" || // what follows CONNECT waits for CONNACK [MQTT-3.1.4-5]
       this.#aedesFull ||
-      this.#context.target.congested() ||
+      // A journal that cannot take more holds what would go to it: a device may connect, a subscriber is served.
+      (this.#context.target.congested() && isForJournal(this.#splitter.nextByte)) ||
       this.#context.stopped() ||
       this.#unsentBytes() > this.#context.limits.subscriberQueueBytes * UNSENT_FACTOR + SOCKET_QUEUE_BYTES
     );
@@ -381,6 +382,12 @@ export class Connection {
 /** Reads from the socket from now on; the connection is in `context.connections` until it is closed. */
 export const openConnection = (context: ConnectionContext, socket: Duplex, peer: Peer): Connection =>
   new Connection(context, socket, peer);
+
+/** PUBLISH, and the PUBREL that completes one, by the first byte of the packet. */
+function isForJournal(first = 0): boolean {
+  const type = first >> 4;
+  return type === packetType.publish || type === packetType.pubrel;
+}
 
 /** CONNECT: protocol name : string, level : u8, flags : u8, keep alive : u16. */
 const keepAliveAt = (buffer: Buffer, bodyStart: number): number => bodyStart + 2 + buffer.readUInt16BE(bodyStart) + 2;

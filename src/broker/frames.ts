@@ -125,6 +125,11 @@ export class FrameSplitter {
     return this.#partialBytes + this.#chunk.length - this.#at;
   }
 
+  /** The first byte of the packet that `next` would move to; undefined while nothing of it is there. */
+  get nextByte(): number | undefined {
+    return this.#partialBytes > 0 ? this.#partial[0] : this.#chunk[this.#at];
+  }
+
   push(chunk: Buffer): void {
     const left = this.#chunk.length - this.#at;
     this.#chunk = left === 0 ? chunk : Buffer.concat([this.#chunk.subarray(this.#at), chunk]);

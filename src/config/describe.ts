@@ -5,6 +5,7 @@ import type { GatewayConfig } from "./schema.ts";
 
 export function describeConfig(config: GatewayConfig): string {
   const { listeners, streams, handlers, sinks, http, journal, credentials } = config;
+  const whenFull = journal.whenFull === "hold" ? "devices wait" : "the oldest records go";
   const rows: readonly (readonly [string, string])[] = [
     ["configuration", config.file],
     ...listeners.map((listener) => {
@@ -22,7 +23,7 @@ export function describeConfig(config: GatewayConfig): string {
     ...handlers.map(({ name, stream }) => ["handler", `${name} on ${stream}`] as const),
     ...sinks.map(({ name, type }) => ["sink", name === type ? name : `${name} (${type})`] as const),
     ["http", `http://${http.host}:${http.port}`],
-    ["data", `${config.dataDir}, journal of at most ${Math.round(journal.maxBytes / 1024 ** 2)} MiB`],
+    ["data", `${config.dataDir}, journal of at most ${Math.round(journal.maxBytes / 1024 ** 2)} MiB, then ${whenFull}`],
   ];
   return [
     "The configuration is valid. It would run:",

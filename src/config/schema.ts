@@ -14,6 +14,7 @@ import { toSentences } from "./problems.ts";
 const KIB = 1024;
 const MIB = 1024 * KIB;
 const GIB = 1024 * MIB;
+const largestJournal = 16 * 1024 * GIB;
 
 /** A host name or address of this machine that no other machine can reach. */
 export function isLoopback(host: string): boolean {
@@ -50,13 +51,47 @@ const credentialsSettings = z.strictObject({
   ),
 });
 
+const retainSettings = z.strictObject({
+  time: z
+    .int()
+    .min(0)
+    .max(10 * 366 * 24 * 3600 * 1000)
+    .optional()
+    .describe("Age in milliseconds up to which records are kept that every sink has read."),
+  bytes: z
+    .int()
+    .min(0)
+    .max(largestJournal)
+    .optional()
+    .describe("Bytes of records that every sink has read which are kept; with time too, both must allow it."),
+});
+
 const journalSettings = z.strictObject({
-  maxBytes: count(10 * GIB, 4 * MIB, 2 ** 50).describe(
-    "Disk space of the journal in bytes. When it is full, devices wait for their acknowledgement; nothing is dropped.",
+  maxBytes: count(10 * GIB, 4 * MIB, largestJournal).describe(
+    "Disk space of the journal in bytes. What happens when it is full is said by whenFull.",
   ),
   segmentBytes: count(64 * MIB, MIB, GIB).describe(
     "Size of one journal file in bytes, at most an eighth of maxBytes; space is given back a whole file at a time.",
   ),
+  whenFull: z
+    .enum(["hold", "expire"])
+    .default("hold")
+    .describe(
+      "hold: devices wait for their acknowledgement until sinks have read on, nothing is lost. expire: the oldest records are deleted though a sink has not read them, and counted.",
+    ),
+  retain: retainSettings
+    .prefault({})
+    .describe(
+      "What is kept for replay after every sink has read it, as long as its room is not needed; by default nothing.",
+    ),
+  reserveBytes: z
+    .int()
+    .min(0)
+    .max(1024 * GIB)
+    .optional()
+    .describe(
+      "While less than this is free on the disk the journal counts as full, so that sinks beside it can still write. By default 64 MiB, or a twentieth of a smaller disk.",
+    ),
 });
 
 const limitsSettings = z.strictObject({

@@ -1,6 +1,15 @@
 // The few things the journal asks of a disk, synchronous: the seam at which a test lets one of them fail.
 
-import { closeSync, fdatasyncSync, fsyncSync, openSync, statfsSync, truncateSync, unlinkSync, writevSync } from "node:fs";
+import {
+  closeSync,
+  fdatasyncSync,
+  fsyncSync,
+  openSync,
+  statfsSync,
+  truncateSync,
+  unlinkSync,
+  writevSync,
+} from "node:fs";
 
 export interface Disk {
   /** Creates a file that does not exist. */

@@ -54,8 +54,8 @@ export class SegmentFiles {
   /** A file with its header, both durable. Throws when the disk refuses; then nothing of it is left, or a leftover. */
   create(base: Offset): SegmentFile {
     const { disk, dir, journalId, epoch, streams } = this.#options;
-    this.clear();
-    if (this.#leftovers.size >= mostLeftovers) throw new Error(`${mostLeftovers} unfinished segments cannot be deleted`);
+    if (this.#leftovers.size >= mostLeftovers)
+      throw new Error(`${mostLeftovers} unfinished segments cannot be deleted`);
     const number = this.#nextNumber;
     const header = encodeSegmentHeader({ number, journalId, createdMs: Date.now(), baseOffset: base, epoch, streams });
     let fd: number;

@@ -112,30 +112,31 @@ describe("telemetry", () => {
     expect(harness.taken).toHaveLength(3);
   });
 
-  test("nothing is read while the journal cannot take more", async ({ openHarness }) => {
+  test("a journal that cannot take more holds its messages and nobody else", async ({ openHarness }) => {
     const harness = await openHarness();
     const client = await harness.open();
     await client.connect();
     harness.setCongested(true);
-    client.send(publish({ messageId: 1 }));
+    client.send(publish({ messageId: 1 }), { cmd: "pingreq" });
+    // Devices may connect and subscribers are served, so that a full journal can be watched.
     const other = await harness.open();
-    other.send({
-      cmd: "connect",
-      clientId: "other",
-      protocolId: "MQTT",
-      protocolVersion: 4,
-      clean: true,
-      keepalive: 0,
-    });
-    // Both were written before this: the broker's loop has seen them when an own message has gone through it.
+    await other.connect({ clientId: "other" });
+    other.send({ cmd: "subscribe", messageId: 1, subscriptions: [{ topic: "turn", qos: 0 }] });
+    await other.next("suback");
     await harness.broker.publish({ topic: "turn", payload: "" });
+    await other.next("publish");
+    other.send(publish({ messageId: 1 }), { cmd: "pingreq" });
+    const third = await harness.open();
+    await third.connect({ clientId: "third" });
+    third.send({ cmd: "pingreq" });
+    await third.next("pingresp");
     expect(harness.taken).toEqual([]);
-    harness.setCongested(false);
-    await other.next("connack");
+    expect([client, other].flatMap(({ packets }) => packets.filter(({ cmd }) => cmd === "pingresp"))).toEqual([]);
     harness.autoCommit = true;
-    client.send(publish({ messageId: 2 }));
+    harness.setCongested(false);
     await client.next("puback");
-    await client.next("puback");
+    await client.next("pingresp");
+    await other.next("puback");
     expect(harness.taken).toHaveLength(2);
   });
 

@@ -17,8 +17,8 @@ export interface StoreHarness {
   /** All payloads. */
   readonly read: () => string[];
   readonly readAll: () => ReturnType<typeof readAll>;
-  /** Makes so many more messages durable, numbered by their offsets. */
-  readonly commit: (count: number) => void;
+  /** Makes so many more messages durable, numbered by their offsets, and those that the disk refused before. */
+  readonly commit: (count: number) => string | undefined;
   /** Nobody needs anything below. Returns what was deleted though somebody did. */
   readonly trim: (below: Offset) => Range | undefined;
 }
@@ -58,6 +58,7 @@ export function openStore(
   const memory = createRingMemory();
   const filler = new RingFiller(memory, next);
   const drain = new RingDrain(memory);
+  const pending: Buffer[] = [];
   let sequence: number = next;
   const share = { dir, id, table: table.buffer };
   return {
@@ -70,19 +71,17 @@ export function openStore(
       store.release(below);
       return store.sweep(Date.now(), 0).expired;
     },
-    commit(count: number): void {
+    commit(count) {
       for (let left = count; left > 0; left -= 1) {
         filler.fill(message(sequence), toOffset(sequence), 0, undefined);
         sequence += 1;
       }
       filler.submit(toOffset(sequence));
-      const frames = drain.take();
-      const to = toOffset(sequence);
-      try {
-        store.commit(frames, to);
-      } finally {
-        filler.release(frames.length);
-      }
+      pending.push(...drain.take());
+      const refusal = store.commit(pending, toOffset(sequence));
+      filler.release(pending.length);
+      pending.length = 0;
+      return refusal;
     },
   };
 }

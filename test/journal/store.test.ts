@@ -1,38 +1,12 @@
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect } from "vitest";
-import { nodeDisk, type Disk } from "../../src/journal/disk.ts";
+import { nodeDisk } from "../../src/journal/disk.ts";
 import { recover } from "../../src/journal/recovery.ts";
+import { toOffset } from "../../src/reading.ts";
+import { createFaultyDisk } from "./faulty-disk.ts";
 import { sequences, test } from "./fixtures.ts";
 import { openStore } from "./store-harness.ts";
-
-type Operation = "create" | "write" | "sync" | "truncate" | "unlink" | "syncDir";
-
-/** The real disk, on which chosen calls fail. The frames of a failed sync stay in the file, as in the page cache. */
-function createFaultyDisk(): { disk: Disk; failNext: (operation: Operation, times?: number) => void; log: string[] } {
-  const failures = new Map<Operation, number>();
-  const log: string[] = [];
-  const guard = <A extends readonly unknown[], R>(operation: Operation, call: (...args: A) => R) => {
-    return (...args: A): R => {
-      const left = failures.get(operation) ?? 0;
-      log.push(left > 0 ? `${operation}!` : operation);
-      if (left === 0) return call(...args);
-      failures.set(operation, left - 1);
-      throw new Error(`EIO: ${operation}`);
-    };
-  };
-  const disk: Disk = {
-    create: guard("create", nodeDisk.create),
-    write: guard("write", nodeDisk.write),
-    sync: guard("sync", nodeDisk.sync),
-    close: nodeDisk.close,
-    truncate: guard("truncate", nodeDisk.truncate),
-    unlink: guard("unlink", nodeDisk.unlink),
-    syncDir: guard("syncDir", nodeDisk.syncDir),
-    space: nodeDisk.space,
-  };
-  return { disk, failNext: (operation, times = 1) => failures.set(operation, times), log };
-}
 
 const files = (dir: string): string[] => readdirSync(dir).toSorted();
 
@@ -56,14 +30,10 @@ describe("a commit", () => {
   }
 
   test("that is written short counts as failed", ({ dir }) => {
-    let short = false;
-    const disk: Disk = {
-      ...nodeDisk,
-      write: (fd, buffers, position) => nodeDisk.write(fd, buffers, position) - (short ? 1 : 0),
-    };
-    const { store, commit } = openStore(dir, disk);
+    const faulty = createFaultyDisk();
+    const { store, commit } = openStore(dir, faulty.disk);
     commit(1);
-    short = true;
+    faulty.shortBy = 1;
     expect(() => commit(1)).toThrow("short write");
     expect(store.durable).toBe(1);
   });
@@ -108,6 +78,34 @@ describe("a commit", () => {
     const { durable } = store;
     store.close();
     expect(recover(dir).next).toBe(durable);
+  });
+});
+
+describe("tries in the background", () => {
+  test("use up no numbers, however long the disk refuses", ({ dir }) => {
+    const { disk, failNext } = createFaultyDisk();
+    const { commit } = openStore(dir, disk);
+    commit(1);
+    failNext("sync", 300);
+    for (let attempt = 0; attempt < 100; attempt += 1) expect(() => commit(1)).toThrow("EIO");
+    commit(1);
+    expect(files(dir)).toEqual(["0000000001.seg", "0000000002.seg"]);
+  });
+
+  test("leave only so many files that cannot be deleted, and delete them when they can", ({ dir }) => {
+    const { disk, failNext, heal } = createFaultyDisk();
+    const { commit, store, trim, read } = openStore(dir, disk);
+    commit(1);
+    failNext("syncDir", Infinity);
+    failNext("sync", 1);
+    failNext("unlink", Infinity);
+    for (let attempt = 0; attempt < 50; attempt += 1) expect(() => commit(1)).toThrow(/EIO|cannot be deleted/);
+    expect(files(dir)).toHaveLength(17);
+    heal();
+    trim(toOffset(0));
+    commit(1);
+    expect(files(dir)).toHaveLength(store.figures.segments);
+    expect(read()).toEqual(sequences(0, store.durable));
   });
 });
 
@@ -160,6 +158,6 @@ describe("trim", () => {
     commit(2);
     trim(store.durable);
     expect(files(dir)).toHaveLength(1);
-    expect(recover(dir)).toMatchObject({ next: 7, lastCommit: { base: 5 } });
+    expect(recover(dir)).toMatchObject({ next: 7, lastCommit: { base: 3 } });
   });
 });
