@@ -5,7 +5,8 @@ const threads = [
   "test/config/load.test.ts",
   "test/devices-sim/{fleet,main}.test.ts",
   "test/dispatch/{dispatcher,exactly-once}.test.ts",
-  "test/journal/{crash,journal,recovery}.test.ts",
+  "test/intake/{checkpointer,restore}.test.ts",
+  "test/journal/{crash,journal,mutation,recovery}.test.ts",
 ];
 
 /**

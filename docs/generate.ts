@@ -203,6 +203,7 @@ async function metrics(): Promise<readonly string[]> {
         maxBytes: 0,
         freeBytes: 0,
         writeErrors: 0,
+        lostRecords: 0,
         segments: 0,
         pendingBytes: 0,
         state: "open",

@@ -11,12 +11,17 @@ import { listenHost } from "./config/exposure.ts";
 import type { GatewayConfig } from "./config/schema.ts";
 import { type Dispatcher, type HandlerMessage, openDispatcher } from "./dispatch/dispatcher.ts";
 import { createEvents, type EventBus } from "./events.ts";
-import { createIntake, type Intake } from "./intake.ts";
+import { openCheckpointer } from "./intake/checkpointer.ts";
+import { createIntake, type Intake } from "./intake/intake.ts";
+import { restoreMemory, type Restored } from "./intake/restore.ts";
 import { listCursors } from "./journal/cursor.ts";
 import { type Journal, openJournal } from "./journal/journal.ts";
+import { countLost, describeLoss } from "./journal/loss.ts";
+import { openReader } from "./journal/reader.ts";
 import { watchJournal } from "./journal/watch.ts";
 import type { Listener } from "./listener/listener.ts";
 import { openTcp } from "./listener/tcp.ts";
+import { toOffset } from "./reading.ts";
 import { createTelemetry, type Telemetry } from "./telemetry.ts";
 import { createRegistry, type Registry } from "./validate/registry.ts";
 
@@ -46,23 +51,35 @@ export async function openGateway({ config, log, version }: GatewayOptions): Pro
   const events = createEvents();
   let stage: Stage = "starting";
   let deadline = AbortSignal.abort();
-  let dispatcher: Dispatcher | undefined;
 
   const registry = createRegistry(config.streams);
   const journal = opened.use(
     await openJournal({ dir: join(config.dataDir, "journal"), streams: registry.names, ...config.journal }),
   );
-  const watch = opened.use(watchJournal(journal, events, () => dispatcher?.status() ?? []));
   tellStart(journal, registry, log);
-  const intake = createIntake({ registry, journal, events });
+  const lostRecords = countLost(journal.recovered.lost);
+  const restored = opened.use(restore(config, journal, registry, log));
+  const { memory } = restored;
+  const intake = createIntake({ registry, journal, memory, events });
+  const checkpoints = opened.use(
+    openCheckpointer({
+      path: checkpointPath(config),
+      journal,
+      memory,
+      position: restored.position,
+      maxBytes: config.journal.maxBytes,
+      onWritten: () => trim(),
+      onError: (err) => log.warn({ err }, "no checkpoint could be written: the next start reads more of the journal"),
+    }),
+  );
   const sources = {
-    journal: () => ({ ...journal.stats(), state: journal.state }),
-    consumers: () => dispatcher?.status() ?? [],
+    journal: () => ({ ...journal.stats(), state: journal.state, lostRecords }),
+    consumers: () => dispatcher.status(),
   };
   const telemetry = opened.use(createTelemetry({ events, version, sources }));
 
   const broker = Promise.withResolvers<Broker>();
-  dispatcher = await openDispatcher({
+  const dispatcher: Dispatcher = await openDispatcher({
     config,
     journal,
     listCursors,
@@ -71,9 +88,17 @@ export async function openGateway({ config, log, version }: GatewayOptions): Pro
     publish: async (handler, message) =>
       publishFor(handler, message, { intake, journal, broker: await broker.promise }),
   });
-  opened.defer(async () => dispatcher?.stop(deadline));
-  dispatcher.onCursor((least) => journal.trim(least));
+  opened.defer(() => dispatcher.stop(deadline));
+  let least = toOffset(0);
+  // What lies behind the checkpoint is only wanted, for a quicker and fuller start: it gives way when its room is needed.
+  const trim = (): void => journal.trim(least, checkpoints.position);
+  dispatcher.onCursor((to) => {
+    least = to;
+    trim();
+  });
 
+  opened.use(openLog({ log, events, telemetry, consumers: sources.consumers }));
+  const watch = opened.use(watchJournal(journal, events, sources.consumers));
   const admin = opened.use(
     await openAdminServer({
       ...config.http,
@@ -85,7 +110,6 @@ export async function openGateway({ config, log, version }: GatewayOptions): Pro
       status: () => ({ version, stage, journal: sources.journal(), consumers: sources.consumers() }),
     }),
   );
-  opened.use(openLog({ log, events, telemetry, consumers: sources.consumers }));
   broker.resolve(await openGatewayBroker(opened, { config, intake, journal, events, telemetry, version, log }));
   const listeners: Listener[] = [];
   for (const { host, port } of listenHosts(config, log)) {
@@ -123,6 +147,7 @@ async function openGatewayBroker(opened: AsyncDisposableStack, parts: BrokerPart
     await openBroker({
       target: {
         ...intake,
+        next: () => journal.next,
         durable: () => journal.durable,
         onDurable: (listener) => journal.onDurable(listener),
         congested: () => journal.congested,
@@ -159,20 +184,37 @@ function listenHosts(
 }
 
 function tellStart({ recovered, id, next }: Journal, { interpreted }: Registry, log: Logger): void {
-  const { damaged, skipped, tornBytes, unreadable } = recovered;
+  const { lost, tornBytes, aside, notes } = recovered;
   log.info({ gateway: id, next }, "journal open");
   if (tornBytes > 0)
     log.warn({ tornBytes }, "the journal's unfinished end was cut off; nothing of it was acknowledged");
-  for (const range of damaged) {
-    // What the last commit held may never have been acknowledged.
-    log[range.inLastCommit ? "warn" : "error"]({ range }, "records are damaged on disk and are passed over");
+  for (const range of lost) {
+    const { from, to, damaged, missing } = range;
+    const fields = { from, to, records: to - from, damaged, missing };
+    if (range.inLastCommit) log.warn(fields, `lost, perhaps before they were acknowledged: ${describeLoss(range)}`);
+    else log.error(fields, `the journal has lost ${describeLoss(range)}`);
   }
-  for (const file of unreadable)
-    log.error({ file }, "a file of the journal cannot be read; it is kept under this name");
-  if (skipped !== undefined)
-    log.error({ skipped }, "a sink was ahead of the journal: records below its cursor are missing");
+  for (const file of aside) log.error({ file }, "a segment does not count and is kept under another name (*.damaged)");
+  for (const note of notes) log.warn(note);
   for (const { stream, reason } of interpreted)
     log.warn({ stream, reason }, "the schema cannot be compiled and is slower");
+}
+
+const checkpointPath = ({ dataDir }: GatewayConfig): string => join(dataDir, "journal", "checkpoint");
+
+function restore(config: GatewayConfig, journal: Journal, registry: Registry, log: Logger): Restored {
+  const restored = restoreMemory({
+    path: checkpointPath(config),
+    journal,
+    openReader: (from, onLost) => openReader(journal.share, from, onLost),
+    registry,
+    limits: config.limits,
+  });
+  const { records, elapsedMs, unknown } = restored;
+  log.debug({ records, elapsedMs: Math.round(elapsedMs) }, "unfinished messages and keys are known again");
+  if (unknown.length > 0)
+    log.warn({ unknown }, "a message that is sent again may be taken twice: not all that came before is known");
+  return restored;
 }
 
 interface HandlerTargets {
@@ -187,6 +229,8 @@ async function publishFor(
   message: HandlerMessage,
   { intake, journal, broker }: HandlerTargets,
 ): Promise<void> {
+  // A handler waits like a socket does; what it cannot hand over now is not its failure.
+  await journal.ready();
   const { topic, qos } = message;
   const payload = typeof message.payload === "string" ? Buffer.from(message.payload) : message.payload;
   const route = intake.route(topic);
@@ -204,5 +248,5 @@ async function publishFor(
     throw new Error(`${topic}: ${reason}: ${issues.map(({ path, message: text }) => `${path} ${text}`).join("; ")}`);
   }
   await journal.flush();
-  await broker.publish({ ...message, payload });
+  if (verdict.kind !== "duplicate") await broker.publish({ ...message, payload });
 }

@@ -13,6 +13,7 @@ import { describeConfig } from "./config/describe.ts";
 import type { GatewayConfig } from "./config/schema.ts";
 import { SluiceError, toError } from "./errors.ts";
 import { type Gateway, openGateway } from "./gateway.ts";
+import { addJournalCommands } from "./journal/command.ts";
 
 const { version } = manifest;
 
@@ -39,6 +40,15 @@ program
   .description("validate a configuration and print what would run")
   .argument("[file]", "configuration file (default: config/gateway.ts)")
   .action(check);
+
+addJournalCommands(program, {
+  stdout: process.stdout,
+  complain: (line) => console.error(line),
+  exitWith: (code) => {
+    process.exitCode = code;
+  },
+  findDataDir: async (file) => (await load(file))?.dataDir,
+});
 
 try {
   await program.parseAsync();

@@ -26,7 +26,10 @@ export interface Message {
   readonly deviceId: string;
   readonly receivedAt: UnixMs;
   readonly qos: QoS;
-  /** MQTT packet identifier of a QoS 2 PUBLISH; 0 otherwise. Kept so that a retransmission is known after a restart. */
+  /**
+   * MQTT packet identifier of a QoS 2 PUBLISH of a session that outlives its connection; 0 otherwise. Kept so that a
+   * retransmission is known after a restart.
+   */
   readonly packetId: number;
   /** The device that the client's credentials stand for; undefined when no credentials are configured. */
   readonly identity?: string;
@@ -88,6 +91,7 @@ export interface Batch {
  * Why a message was not taken at all (no journal record). reserved-topic: $SYS/ and sluice/ are the gateway's own.
  * not-authorized: the client may not publish there. quota: more unfinished messages than the client may have.
  * malformed, packet-too-large: the PUBLISH itself breaks the protocol. shutting-down: the gateway is stopping.
+ * duplicate: the stream's `dedupe.key` says that the journal has it already; it is acknowledged all the same.
  */
 export type RefusalReason =
   | "reserved-topic"
@@ -95,10 +99,15 @@ export type RefusalReason =
   | "quota"
   | "malformed"
   | "packet-too-large"
-  | "shutting-down";
+  | "shutting-down"
+  | "duplicate";
 
-/** What became of a message, known at once. An acknowledgement may go out when the journal is durable beyond `offset`. */
+/**
+ * What became of a message, known at once. An acknowledgement may go out when the journal is durable beyond `offset`; of a
+ * duplicate it is the offset of the first one, which may be durable already.
+ */
 export type Verdict =
   | { readonly kind: "appended"; readonly offset: Offset }
+  | { readonly kind: "duplicate"; readonly offset: Offset }
   | { readonly kind: "rejected"; readonly offset: Offset; readonly rejection: Rejection }
   | { readonly kind: "refused"; readonly reason: RefusalReason };

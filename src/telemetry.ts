@@ -135,6 +135,8 @@ interface JournalFigures {
   readonly segments: number;
   readonly pendingBytes: number;
   readonly state: string;
+  /** That the start has found to be gone. */
+  readonly lostRecords: number;
 }
 
 /** What is asked of the others at each scrape. */
@@ -300,9 +302,14 @@ function declareMetrics(
       }
     },
   );
-  counter("gateway_messages_refused_total", "Messages that were not taken at all.", ["reason"], (m) => {
-    for (const [reason, count] of outcomes.refused) m.inc({ reason }, count);
-  });
+  counter(
+    "gateway_messages_refused_total",
+    "Messages that got no record; those with reason duplicate are acknowledged all the same.",
+    ["reason"],
+    (m) => {
+      for (const [reason, count] of outcomes.refused) m.inc({ reason }, count);
+    },
+  );
   histogram("gateway_puback_seconds", "From reading a PUBLISH to writing its PUBACK or PUBREC.", puback);
   histogram("gateway_journal_commit_seconds", "One write and fdatasync of the journal.", commit);
   gauge("gateway_journal_bytes", "Bytes of journal on disk.", [], (m) => m.set(sources.journal().bytes));
@@ -324,6 +331,9 @@ function declareMetrics(
   );
   gauge("gateway_journal_open", "1 while the journal takes messages; 0 when it is full or failed.", [], (m) =>
     m.set(sources.journal().state === "open" ? 1 : 0),
+  );
+  gauge("gateway_journal_lost_records", "Records that the start found to be gone from the journal.", [], (m) =>
+    m.set(sources.journal().lostRecords),
   );
   const perConsumer = (read: (figures: ConsumerFigures) => number) => (m: Counter | Gauge) => {
     for (const figures of sources.consumers()) m.inc({ sink: figures.name }, read(figures));

@@ -37,7 +37,7 @@ const table: Readonly<Record<string, Row>> = {
   index: { values: every, types: [...vocabulary, ...every] },
   // The composition roots: of the process, and of a worker's thread.
   gateway: { values: [...vocabulary, ...every], types: [...vocabulary, ...every] },
-  main: { values: ["gateway", "config", "errors"], types: ["gateway", "config", "errors"] },
+  main: { values: ["gateway", "config", "errors", "journal"], types: ["gateway", "config", "errors", "journal"] },
   "dispatch/worker": { values: [...vocabulary, ...every], types: [...vocabulary, ...every] },
 };
 

@@ -44,7 +44,10 @@ export function openLog({ log, events, telemetry, consumers, intervalMs = 1000 }
     sparing(() => log.warn({ stream, clientId, topic, reason, issues, offset }, "message rejected"));
   });
   events.on("refused", (clientId, topic, reason) => {
-    sparing(() => log.warn({ clientId, topic, reason }, "message refused"));
+    // A duplicate is acknowledged and nothing to look into; it must not use up the lines of those that are.
+    if (reason === "duplicate" && !log.isLevelEnabled("debug")) return;
+    const level = reason === "duplicate" ? "debug" : "warn";
+    sparing(() => log[level]({ clientId, topic, reason }, "message refused"));
   });
   let taking = true;
   events.on("journal", (state, hint) => {

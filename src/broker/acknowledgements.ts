@@ -11,17 +11,18 @@ import { maximumAckBytes, writeAck } from "./packet-writer.ts";
 
 /** The answer to a QoS 1 or a QoS 2 PUBLISH. */
 export type AcknowledgementType = typeof packetType.puback | typeof packetType.pubrec;
+type AnswerType = AcknowledgementType | typeof packetType.pubcomp;
 
 const READY = -1;
 const WAITS_FOR_AEDES = Number.POSITIVE_INFINITY;
 
 export class Acknowledgements {
   #head = 0;
-  readonly #types: AcknowledgementType[] = [];
+  readonly #types: AnswerType[] = [];
   readonly #packetIds: number[] = [];
   /** MQTT 5 reason code; 0 is success. */
   readonly #codes: number[] = [];
-  /** The record whose durability is waited for. */
+  /** The record whose durability is waited for: of the message, or of its release. */
   readonly #offsets: number[] = [];
   readonly #sinceMs: number[] = [];
   /** What Aedes wrote, by queue index. */
@@ -43,8 +44,19 @@ export class Acknowledgements {
     this.#push(type, packetId, 0, offset, sinceMs);
   }
 
-  /** A message that the gateway answers itself, without a record. */
-  ready(type: AcknowledgementType, packetId: number, code: number, sinceMs: number): void {
+  /** The PUBCOMP for a message whose release is in the journal at `offset`. */
+  afterRelease(packetId: number, offset: Offset): void {
+    this.#push(packetType.pubcomp, packetId, 0, offset, 0);
+  }
+
+  /** A packet that Aedes wrote, which may only go out when the record at `offset` is durable. */
+  held(packetId: number, frame: Uint8Array, offset: Offset): void {
+    this.#frames.set(this.#types.length, frame);
+    this.#push(packetType.pubcomp, packetId, 0, offset, 0);
+  }
+
+  /** A packet that the gateway answers itself, without a record. */
+  ready(type: AnswerType, packetId: number, code: number, sinceMs: number): void {
     this.#push(type, packetId, code, READY, sinceMs);
   }
 
@@ -97,12 +109,13 @@ export class Acknowledgements {
       buffer.set(frame, at);
       return at + frame.length;
     }
-    if (this.#offsets[index] !== READY) latency.observe(nowMs - (this.#sinceMs[index] ?? nowMs));
     const type = this.#types[index] ?? packetType.puback;
+    const isMessage = this.#offsets[index] !== READY && type !== packetType.pubcomp;
+    if (isMessage) latency.observe(nowMs - (this.#sinceMs[index] ?? nowMs));
     return writeAck(buffer, at, type, this.#packetIds[index] ?? 0, version, this.#codes[index] ?? 0);
   }
 
-  #push(type: AcknowledgementType, packetId: number, code: number, offset: number, sinceMs: number): void {
+  #push(type: AnswerType, packetId: number, code: number, offset: number, sinceMs: number): void {
     if (type === packetType.puback) this.#pubacks += 1;
     this.#types.push(type);
     this.#packetIds.push(packetId);

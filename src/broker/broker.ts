@@ -15,7 +15,7 @@ import { parser as createParser } from "mqtt-packet";
 import { toError } from "../errors.ts";
 import type { EventBus } from "../events.ts";
 import type { Accept } from "../listener/listener.ts";
-import type { Message, Offset, QoS, Rejection, Route, Verdict } from "../reading.ts";
+import type { Message, Offset, QoS, Rejection, Route, UnixMs, Verdict } from "../reading.ts";
 import type { Latency, Traffic } from "../telemetry.ts";
 import type { Authenticate } from "./authenticate.ts";
 import { isReservedTopic, rejectedTopic } from "./authorize.ts";
@@ -30,6 +30,15 @@ import { openSysTopics } from "./sys-topics.ts";
 export interface TelemetryTarget {
   readonly route: (topic: string) => Route | undefined;
   readonly take: (message: Message, route: Route) => Verdict;
+  /**
+   * QoS 2 messages that were taken with a packet identifier and are not released, of this run and those before: client id,
+   * packet identifier, offset of the record.
+   */
+  readonly unfinished: ReadonlyMap<string, ReadonlyMap<number, Offset>>;
+  /** Such a message is finished, or with 0 all of the client are: for good once the offset is on disk. */
+  readonly release: (clientId: string, packetId: number, receivedAt: UnixMs) => Offset;
+  /** The offset that the next record will get. */
+  readonly next: () => Offset;
   /** Everything below is on disk: its acknowledgements may go out. */
   readonly durable: () => Offset;
   readonly onDurable: (listener: (to: Offset) => void) => Disposable;
@@ -112,7 +121,6 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     connections,
     byClientId,
     owing,
-    unfinishedQos2: new Map(),
     stopped: () => stopped,
     attach(stream, connection) {
       byStream.set(stream, connection);

@@ -2,20 +2,13 @@
 
 import type { Client } from "aedes";
 import type { EventBus } from "../events.ts";
-import type { Offset, QoS } from "../reading.ts";
+import type { QoS } from "../reading.ts";
 import type { Latency, Traffic } from "../telemetry.ts";
 import type { AedesStream } from "./aedes-stream.ts";
 import type { TelemetryTarget } from "./broker.ts";
 import type { Connection } from "./connection.ts";
 import type { WireLimits } from "./frames.ts";
 import type { Limits } from "./limits.ts";
-
-/** Unfinished QoS 2 telemetry of one session: packet identifier to the record's offset. */
-export interface Qos2Session {
-  /** The connection that continues the session. */
-  owner: object;
-  readonly offsets: Map<number, Offset>;
-}
 
 /** What all connections of a broker share. */
 export interface ConnectionContext {
@@ -29,7 +22,6 @@ export interface ConnectionContext {
   readonly byClientId: Map<string, Connection>;
   /** Connections that owe acknowledgements: looked at once per commit. */
   readonly owing: Set<Connection>;
-  readonly unfinishedQos2: Map<string, Qos2Session>;
   /** True from shutdown on: nothing is read any more. */
   readonly stopped: () => boolean;
   /** Starts an Aedes client on the stream. */

@@ -6,7 +6,7 @@ import type { Duplex } from "node:stream";
 import type { Client } from "aedes";
 import type { DisconnectReason } from "../events.ts";
 import type { Peer } from "../listener/listener.ts";
-import type { Offset, RefusalReason } from "../reading.ts";
+import { toOffset, type Offset, type RefusalReason } from "../reading.ts";
 import { Acknowledgements } from "./acknowledgements.ts";
 import { AedesStream } from "./aedes-stream.ts";
 import { checkConnect, type ConnectFacts } from "./connect-check.ts";
@@ -14,7 +14,7 @@ import type { ConnectionContext } from "./connection-context.ts";
 import { type Fault, FrameSplitter, packetType, type ProtocolVersion, reasonCode } from "./frames.ts";
 import { IncomingPublish } from "./incoming-publish.ts";
 import { checkPacket } from "./packet-check.ts";
-import { encodeConnackRefusal, encodeDisconnect, maximumAckBytes, writeAck } from "./packet-writer.ts";
+import { encodeConnackRefusal, encodeDisconnect } from "./packet-writer.ts";
 
 type Stage = "new" | "connecting" | "connected" | "closed";
 
@@ -217,10 +217,7 @@ export class Connection {
         return;
       }
       if (type === packetType.disconnect) this.#ended = { reason: "client", detail: "it sent DISCONNECT" };
-      else if (type === packetType.pubrel && this.#publish.release(buffer.readUInt16BE(bodyStart))) {
-        this.#complete(buffer.readUInt16BE(bodyStart));
-        return;
-      }
+      else if (type === packetType.pubrel && this.#publish.release(buffer.readUInt16BE(bodyStart))) return;
       this.#forward(buffer, start, end);
     }
   }
@@ -254,11 +251,6 @@ export class Connection {
     this.#stream.push(packet);
   }
 
-  #complete(packetId: number): void {
-    const bytes = Buffer.allocUnsafe(maximumAckBytes);
-    this.#write(bytes.subarray(0, writeAck(bytes, 0, packetType.pubcomp, packetId, this.#version, 0)));
-  }
-
   // — To and from Aedes —
 
   #forward(buffer: Buffer, start: number, end: number): void {
@@ -267,11 +259,12 @@ export class Connection {
     this.#aedesFull = !this.#stream.push(Buffer.from(buffer.subarray(start, end)));
   }
 
-  /** A packet from Aedes: PUBACK and PUBREC take their place in the order, everything else goes out as it is. */
+  /** A packet from Aedes: PUBACK, PUBREC and PUBCOMP take their place in the order, everything else goes out as it is. */
   #passesOut(buffer: Buffer, start: number, bodyStart: number, end: number): boolean {
     const { traffic } = this.#context;
     const type = (buffer[start] ?? 0) >> 4;
-    if (type === packetType.connack) this.#connack(buffer[bodyStart + 1] ?? 0xff);
+    if (type === packetType.connack) this.#connack(buffer, bodyStart);
+    if (type === packetType.pubcomp && this.#holds(buffer, start, bodyStart, end)) return false;
     if (type === packetType.puback || type === packetType.pubrec) {
       const frame = Buffer.from(buffer.subarray(start, end));
       if (this.#owed.answered(type, buffer.readUInt16BE(bodyStart), frame)) return false;
@@ -284,14 +277,29 @@ export class Connection {
     return true;
   }
 
+  /**
+   * A PUBREL that is not remembered may be the second one for telemetry, whose first came over a connection that is gone:
+   * its PUBCOMP waits for the release too, as for all that was appended so far.
+   */
+  #holds(buffer: Buffer, start: number, bodyStart: number, end: number): boolean {
+    const { target } = this.#context;
+    const next = target.next();
+    if (target.durable() >= next) return false;
+    const frame = Buffer.from(buffer.subarray(start, end));
+    this.#owed.held(buffer.readUInt16BE(bodyStart), frame, toOffset(next - 1));
+    this.#context.owing.add(this);
+    return true;
+  }
+
   #afterAedesWrote(written: () => void): void {
     if (this.#owed.size > 0) this.acknowledge(this.#context.target.durable(), performance.now());
     if (this.#socket.writableNeedDrain && !this.#socket.destroyed) this.#socket.once("drain", written);
     else written();
   }
 
-  #connack(code: number): void {
+  #connack(buffer: Buffer, bodyStart: number): void {
     const context = this.#context;
+    const code = buffer[bodyStart + 1] ?? 0xff;
     if (code !== 0) {
       const reason = code === 0x87 || code === 0x86 || code === 4 || code === 5 ? "not-authorized" : "protocol";
       this.#ended = { reason, detail: `CONNECT refused with code ${code}: ${this.#problem ?? "see MQTT"}` };
@@ -300,7 +308,11 @@ export class Connection {
     this.#stage = "connected";
     this.#sinceMs = performance.now();
     const { clientId } = this;
-    this.#publish.begin(clientId, this.#version, this.#facts?.cleanStart === true);
+    const cleanStart = this.#facts?.cleanStart === true;
+    this.#publish.begin(clientId, this.#version, { cleanStart, lasts: this.#client?.clean === false });
+    // Aedes knows of sessions with subscriptions only. A client that is told 0 would begin its messages anew [MQTT-3.2.2-2].
+    // In 3.1 the byte is reserved.
+    if (this.#version !== 3 && context.target.unfinished.has(clientId)) buffer[bodyStart] = 1;
     context.byClientId.set(clientId, this);
     const { traffic } = context;
     traffic.connectionsAccepted += 1;
@@ -360,8 +372,10 @@ export class Connection {
       return;
     }
     context.traffic.clientsConnected -= 1;
-    if (context.byClientId.get(clientId) === this) context.byClientId.delete(clientId);
-    this.#publish.disconnected(this.#client?.clean === false);
+    if (context.byClientId.get(clientId) === this) {
+      context.byClientId.delete(clientId);
+      this.#publish.disconnected(this.#client?.clean === false);
+    }
     context.events.emit("disconnected", clientId, reason, detail);
   }
 

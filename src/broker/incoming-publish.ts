@@ -2,15 +2,22 @@
 // answered when it is on disk; the gateway's own topics are refused; everything else is for Aedes.
 //
 // The QoS 2 handshake of telemetry is kept here and not in Aedes (ADR 0003): a message enters the journal once, however
-// often it is retransmitted, also over a new connection of the same session.
+// often it is retransmitted, also over a new connection of the same session and after a restart of the gateway. The same
+// packet identifier is the same message until its PUBREL, whatever DUP says; in QoS 1 it never is.
 
 import type { DisconnectReason } from "../events.ts";
 import type { Message, Offset, QoS, RefusalReason, Route } from "../reading.ts";
 import type { Acknowledgements, AcknowledgementType } from "./acknowledgements.ts";
 import { isReservedTopic } from "./authorize.ts";
-import type { ConnectionContext, Qos2Session } from "./connection-context.ts";
+import type { ConnectionContext } from "./connection-context.ts";
 import { type Fault, packetType, type ProtocolVersion, reasonCode } from "./frames.ts";
 import { checkPublish, PublishView, topicOf } from "./packet-check.ts";
+
+export interface SessionFacts {
+  readonly cleanStart: boolean;
+  /** It outlives its connection. */
+  readonly lasts: boolean;
+}
 
 /** What the connection does for its PUBLISH packets. */
 export interface PublishOwner {
@@ -21,6 +28,8 @@ export interface PublishOwner {
   readonly end: (reason: DisconnectReason, detail: string, code: number) => void;
 }
 
+const none: ReadonlyMap<number, Offset> = new Map();
+
 export class IncomingPublish {
   /** The device that the client's credentials stand for; undefined: any. */
   identity: string | undefined;
@@ -30,7 +39,10 @@ export class IncomingPublish {
   readonly #view = new PublishView();
   #version: ProtocolVersion = 4;
   #clientId = "";
-  #qos2: Qos2Session | undefined;
+  /** The session outlives the connection: its unfinished QoS 2 messages are remembered with the journal. */
+  #lasts = false;
+  /** Those of a session that does not, by packet identifier. */
+  readonly #own = new Map<number, Offset>();
   #receivedAt = 0;
   #receivedAtMs = 0;
   // The topic of the PUBLISH before: devices publish to one topic, so looking it up again is seldom needed.
@@ -46,27 +58,29 @@ export class IncomingPublish {
     this.#owed = owed;
   }
 
-  /** The client is connected: continues its session, or forgets it on a clean start. */
-  begin(clientId: string, version: ProtocolVersion, cleanStart: boolean): void {
+  /** The client is connected: continues its session, or forgets it on a clean start. `lasts`: beyond the connection. */
+  begin(clientId: string, version: ProtocolVersion, { cleanStart, lasts }: SessionFacts): void {
+    const { target } = this.#context;
     this.#clientId = clientId;
     this.#version = version;
-    const session = this.#context.unfinishedQos2.get(clientId);
-    if (session === undefined) return;
-    if (cleanStart) {
-      this.#context.unfinishedQos2.delete(clientId);
-    } else {
-      session.owner = this;
-      this.#qos2 = session;
-    }
+    const isKnown = target.unfinished.has(clientId);
+    if (isKnown && cleanStart) target.release(clientId, 0, Date.now());
+    this.#lasts = lasts || (isKnown && !cleanStart);
   }
 
   /**
-   * The connection has ended, and the session with it unless it `lasts` and there is room to keep it: unfinished messages
-   * of more sessions than `limits.sessions` are forgotten, so that clients of ever new names cannot fill the memory.
+   * The connection has ended, no other has taken the session over, and it ends too unless it `lasts` and there is room to
+   * keep it: unfinished messages of more sessions than `limits.sessions` are forgotten, so that clients of ever new names
+   * cannot fill the memory.
    */
   disconnected(lasts: boolean): void {
-    const { unfinishedQos2, limits } = this.#context;
-    if (this.#qos2?.owner === this && (!lasts || unfinishedQos2.size > limits.sessions)) this.#forgetQos2();
+    const { target, limits } = this.#context;
+    if (!target.unfinished.has(this.#clientId)) return;
+    if (!lasts || target.unfinished.size > limits.sessions) target.release(this.#clientId, 0, Date.now());
+  }
+
+  get #unfinished(): ReadonlyMap<number, Offset> {
+    return this.#lasts ? (this.#context.target.unfinished.get(this.#clientId) ?? none) : this.#own;
   }
 
   /** When the bytes came that the next packets are in. */
@@ -117,16 +131,15 @@ export class IncomingPublish {
 
   /** MQTT 5 clients were told the receive maximum [MQTT-3.3.4-9]; of older ones only QoS 2 messages are remembered. */
   #withinQuota({ qos, packetId }: PublishView): boolean {
-    if (qos === 0) return true;
-    const unfinished = this.#qos2?.offsets.size ?? 0;
-    if (this.#version !== 5 && qos === 1) return true;
-    const counted = this.#version === 5 ? unfinished + this.#owed.pubacks : unfinished;
-    return counted < this.#context.limits.maximumInflightQos2 || this.#qos2?.offsets.has(packetId) === true;
+    if (qos === 0 || (this.#version !== 5 && qos === 1)) return true;
+    const unfinished = this.#unfinished;
+    const counted = this.#version === 5 ? unfinished.size + this.#owed.pubacks : unfinished.size;
+    return counted < this.#context.limits.maximumInflightQos2 || unfinished.has(packetId);
   }
 
   #telemetry(buffer: Buffer, start: number, end: number, view: PublishView, route: Route): void {
     const { qos, packetId, retain } = view;
-    const known = qos === 2 ? this.#qos2?.offsets.get(packetId) : undefined;
+    const known = qos === 2 ? this.#unfinished.get(packetId) : undefined;
     if (known !== undefined) {
       this.#owed.afterCommit(packetType.pubrec, packetId, known, this.#receivedAtMs); // [MQTT-4.3.3-10]: not again
       this.#owner.acknowledge();
@@ -141,7 +154,7 @@ export class IncomingPublish {
       deviceId: route.deviceId ?? clientId,
       receivedAt: this.#receivedAt,
       qos,
-      packetId: qos === 2 ? packetId : 0,
+      packetId: qos === 2 && this.#lasts ? packetId : 0,
       ...(this.identity === undefined ? undefined : { identity: this.identity }),
     };
     const verdict = this.#context.target.take(message, route);
@@ -152,7 +165,9 @@ export class IncomingPublish {
       return;
     }
     if (qos > 0) this.#owed.afterCommit(acknowledgementOf(qos), packetId, verdict.offset, this.#receivedAtMs);
-    if (qos === 2) this.#rememberQos2(packetId, verdict.offset);
+    if (qos === 2 && !this.#lasts) this.#own.set(packetId, verdict.offset);
+    // The first one may be on disk long since, and no commit follow.
+    if (verdict.kind === "duplicate") this.#owner.acknowledge();
     if (verdict.kind === "appended" && (retain || this.#isWatched())) this.#show(buffer, start, end, view, payload);
   }
 
@@ -172,25 +187,22 @@ export class IncomingPublish {
     this.#context.show({ topic: this.#topic, payload: Buffer.from(payload), qos, retain, clientId, packet });
   }
 
-  #rememberQos2(packetId: number, offset: Offset): void {
-    if (this.#qos2 === undefined) {
-      this.#qos2 = { owner: this, offsets: new Map() };
-      this.#context.unfinishedQos2.set(this.#clientId, this.#qos2);
-    }
-    this.#qos2.offsets.set(packetId, offset);
-  }
-
-  /** PUBREL: true when the message is remembered here, and is now forgotten; false: it is for Aedes. */
+  /**
+   * PUBREL: true when the message is remembered here, and is now forgotten; false: it is for Aedes. PUBCOMP lets the client
+   * use the identifier for another message, so that of a session that lasts it waits for the release to be on disk: were
+   * that lost in a crash, the other message would be taken for this one.
+   */
   release(packetId: number): boolean {
-    if (this.#qos2?.offsets.delete(packetId) !== true) return false;
-    if (this.#qos2.offsets.size === 0) this.#forgetQos2();
+    if (!this.#unfinished.has(packetId)) return false;
+    if (this.#lasts) {
+      const offset = this.#context.target.release(this.#clientId, packetId, this.#receivedAt);
+      this.#owed.afterRelease(packetId, offset);
+    } else {
+      this.#own.delete(packetId);
+      this.#owed.ready(packetType.pubcomp, packetId, 0, this.#receivedAtMs);
+    }
+    this.#owner.acknowledge();
     return true;
-  }
-
-  #forgetQos2(): void {
-    const { unfinishedQos2 } = this.#context;
-    if (unfinishedQos2.get(this.#clientId) === this.#qos2) unfinishedQos2.delete(this.#clientId);
-    this.#qos2 = undefined;
   }
 
   #refuse({ qos }: PublishView, reason: RefusalReason): void {

@@ -23,7 +23,10 @@ export interface DispatcherOptions {
   };
   readonly journal: Pick<Journal, "share" | "durable" | "onDurable">;
   /** The cursors that the data directory has; `listCursors` of the journal. */
-  readonly listCursors: (dir: string) => readonly { readonly name: string; readonly position: Offset }[];
+  readonly listCursors: (
+    dir: string,
+    journalId: string,
+  ) => readonly { readonly name: string; readonly position: Offset }[];
   readonly events: EventBus;
   /** For what happens to records; a change of state is an event. */
   readonly log: Pick<Logger, "error" | "warn">;
@@ -78,7 +81,7 @@ export async function openDispatcher(options: DispatcherOptions): Promise<Dispat
   const { config, journal, log } = options;
   const dir = cursorsDir(config.dataDir);
   await mkdir(dir, { recursive: true });
-  const cursors = new Map(options.listCursors(dir).map(({ name, position }) => [name, position]));
+  const cursors = new Map(options.listCursors(dir, journal.share.id).map(({ name, position }) => [name, position]));
   const consumers: readonly Consumer[] = [
     ...config.sinks.map(({ name }) => ({ kind: "sink", name }) as const),
     ...config.handlers.map(({ name }) => ({ kind: "handler", name }) as const),

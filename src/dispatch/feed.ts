@@ -38,7 +38,7 @@ export function readChunk({ reader, registry, stream, limit }: FeedOptions): Chu
   const records = new Map<Offset, JournalEntry>();
   const refused: Parked[] = [];
   for (const record of found) {
-    if (record.kind === "rejected" || (stream !== undefined && record.stream !== stream)) continue;
+    if (record.kind !== "accepted" || (stream !== undefined && record.stream !== stream)) continue;
     const result = registry.read(record.message, record.stream);
     if (result.kind === "reading") {
       entries.push({ offset: record.offset, reading: result.reading });

@@ -7,7 +7,7 @@ import { toOffset } from "../reading.ts";
 import { readChunk } from "./feed.ts";
 import type { Handler, HandlerContext, HandlerPublish } from "./handler.ts";
 import { createBackoff } from "./retry.ts";
-import { park, wakeMs } from "./runner.ts";
+import { park, pass, seek, wakeMs } from "./runner.ts";
 import type { RunnerOptions } from "./runner.ts";
 
 export interface HandlerRunnerOptions extends Omit<RunnerOptions, "gateway"> {
@@ -24,11 +24,11 @@ const turnMs = 20;
 
 /** Runs until `stopping`. It never rejects for what the handler does. */
 export async function runHandler(options: HandlerRunnerOptions): Promise<void> {
-  const { reader, cursor, stopping, progress } = options;
+  const { stopping, progress } = options;
   const backoff = createBackoff(options.backoff);
   while (!stopping.aborted) {
     try {
-      reader.seek(cursor.position);
+      seek(undefined, options);
       await runOnce(options, () => backoff.reset());
     } catch (cause) {
       // Not the handler: the disk under the journal or under parked.db.
@@ -45,6 +45,7 @@ async function runOnce(options: HandlerRunnerOptions, onSuccess: () => void): Pr
     const chunk = readChunk({ reader, registry, stream, limit });
     progress.holding(chunk?.oldestReceivedAt);
     if (chunk === undefined) {
+      pass(options);
       progress.running();
       await reader.wait(stopping, wakeMs);
       continue;

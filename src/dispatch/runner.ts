@@ -63,7 +63,9 @@ async function runOnce(open: () => Promise<Sink>, options: RunnerOptions, onSucc
     while (!stopping.aborted) {
       const chunk = readChunk({ reader, registry, limit });
       progress.holding(chunk?.oldestReceivedAt);
-      if (chunk !== undefined) {
+      if (chunk === undefined) {
+        pass(options);
+      } else {
         await deliver(sink, chunk, options);
         if (chunk.next > cursor.position) cursor.commit(chunk.next);
         onSuccess();
@@ -76,6 +78,11 @@ async function runOnce(open: () => Promise<Sink>, options: RunnerOptions, onSucc
   }
 }
 
+/** Nothing is left to be read: what was lost at the end is told, and not told again after a restart. */
+export function pass({ reader, cursor }: Pick<RunnerOptions, "reader" | "cursor">): void {
+  if (reader.position > cursor.position) cursor.commit(reader.position);
+}
+
 /**
  * Between two batches. A full one that waits is taken at the next turn of the event loop: a sink that works synchronously
  * would leave it none, and then no timer writes the cursor and no stop arrives. Otherwise some more is let come together:
@@ -86,8 +93,14 @@ async function rest({ reader, stopping }: RunnerOptions, limit: ReadLimit): Prom
   else await setTimeout(lingerMs, undefined, { signal: stopping }).catch(() => {});
 }
 
-/** Goes on behind what the sink holds; what it keeps itself is never wrong, the cursor file may be behind or ahead. */
-function seek(kept: Offset | undefined, { reader, cursor, progress }: RunnerOptions): void {
+/**
+ * Goes on behind what the sink holds, or else where the cursor is; what it keeps itself is never wrong, the cursor file may
+ * be behind or ahead. Tells what the journal no longer has of it.
+ */
+export function seek(
+  kept: Offset | undefined,
+  { reader, cursor, progress }: Pick<RunnerOptions, "reader" | "cursor" | "progress">,
+): void {
   const wanted = kept ?? cursor.position;
   reader.seek(wanted);
   const found = reader.position;

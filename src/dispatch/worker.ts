@@ -47,6 +47,7 @@ async function run(main: MessagePort, settings: WorkerSettings): Promise<void> {
   const cursor = openCursor({
     dir,
     name: consumer.name,
+    journalId: share.id,
     start: reader.position,
     onDurable: () => progress.touch(),
     onError: (error) => progress.failed(error),

@@ -1,21 +1,12 @@
-// How far a consumer has come: a file of 4 KiB, written whole once and then in place, so that it works on a full disk.
-// All integers are little-endian. Two slots of 512 B, at 0 and at 512, are written in turn; the valid one with the higher
-// generation counts, so that a torn write costs one step back and never the cursor.
-//
-//    0  magic 8 B "SLUICEC1" | 8 version u16 = 1 | 10 zeros 6 B | 16 generation u64: slot = generation modulo 2
-//   24  offset u64: everything below is done     | 32 timeMs f64: when | 40 zeros | 508 crc32 u32 over 0…508
+// How far a consumer has come: a file with slots as in slots.ts, of which a cursor uses the offset.
 
-import { closeSync, existsSync, fdatasyncSync, fsyncSync, openSync, readdirSync, readSync, writeSync } from "node:fs";
+import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { crc32 } from "node:zlib";
-import { toError } from "../errors.ts";
+import { SluiceError, toError } from "../errors.ts";
 import { toOffset, type Offset } from "../reading.ts";
+import { isOf, openSlots, readSlots, type Slot } from "./slots.ts";
 
-const fileBytes = 4096;
-const slotBytes = 512;
-const checksumAt = 508;
 const magic = "SLUICEC1";
-const version = 1;
 const suffix = ".cursor";
 
 /** Where a journal's cursors are, below its folder. */
@@ -26,6 +17,7 @@ export interface CursorOptions {
   readonly dir: string;
   /** Of the consumer. Any text; the file name is its URI encoding. */
   readonly name: string;
+  readonly journalId: string;
   /** Where a cursor without a file begins. */
   readonly start: Offset;
   /** A commit is on disk after this time at the latest. Default 200. */
@@ -42,7 +34,7 @@ export interface Cursor extends AsyncDisposable {
   readonly position: Offset;
   /** What of it survives a crash. Never above `position` but after a step back. */
   readonly durable: Offset;
-  /** new: there was no file. damaged: no slot was valid, so it begins at `start` again. */
+  /** new: there was no file. damaged: no slot was valid, or it is another journal's; it begins at `start` again. */
   readonly origin: "new" | "kept" | "damaged";
   /** Remembers the position, and writes it within `intervalMs`. The last word counts, also when it goes back. */
   commit(to: Offset): void;
@@ -50,39 +42,25 @@ export interface Cursor extends AsyncDisposable {
   flush(): void;
 }
 
-interface CursorState {
-  readonly generation: number;
-  readonly position: Offset;
-}
-
-/** Creates the file, durable with its directory entry, when there is none. One owner at a time. */
+/**
+ * Creates the file, durable with its directory entry, when there is none. One owner at a time. Throws
+ * SLUICE_JOURNAL_VERSION when a newer version of Sluice wrote the file.
+ */
 export function openCursor(options: CursorOptions): Cursor {
-  const { dir, name, start, intervalMs = 200 } = options;
-  const path = join(dir, encodeURIComponent(name) + suffix);
-  const { fd, isNew } = openFile(path);
-  const found = isNew ? undefined : readState(fd);
-  const origin = isNew ? "new" : found === undefined ? "damaged" : "kept";
-  let generation = found?.generation ?? 0;
-  let durable = found?.position ?? start;
+  const { dir, name, journalId, start, intervalMs = 200 } = options;
+  const toSlot = (offset: Offset): Slot => ({ offset, journalId, first: toOffset(0), segment: 0, epoch: 0 });
+  const file = openSlots(join(dir, encodeURIComponent(name) + suffix), magic, toSlot(start));
+  let durable = file.found?.offset ?? start;
   let position = durable;
   let timer: NodeJS.Timeout | undefined;
-  if (found === undefined) {
-    const whole = Buffer.alloc(fileBytes);
-    encodeSlot({ generation, position }).copy(whole);
-    writeWhole(fd, whole, 0);
-    fsyncSync(fd);
-    syncDir(dir);
-  }
 
   function flush(): void {
     clearTimeout(timer);
     timer = undefined;
     if (position === durable) return;
-    const state = { generation: generation + 1, position };
-    writeWhole(fd, encodeSlot(state), (state.generation % 2) * slotBytes);
-    fdatasyncSync(fd);
-    generation = state.generation;
-    durable = state.position;
+    const to = position;
+    file.save(toSlot(to));
+    durable = to;
     options.onDurable?.(durable);
   }
 
@@ -103,7 +81,7 @@ export function openCursor(options: CursorOptions): Cursor {
     get durable() {
       return durable;
     },
-    origin,
+    origin: file.origin,
     commit(to) {
       position = to;
       if (position !== durable) timer ??= setTimeout(onTimer, intervalMs);
@@ -113,76 +91,60 @@ export function openCursor(options: CursorOptions): Cursor {
       try {
         flush();
       } finally {
-        closeSync(fd);
+        file[Symbol.dispose]();
       }
     },
   };
 }
 
-/** Every cursor of a folder that has a valid slot; none when there is no such folder. */
-export function listCursors(dir: string): { readonly name: string; readonly position: Offset }[] {
-  if (!existsSync(dir)) return [];
-  const names = readdirSync(dir).filter((file) => file.endsWith(suffix));
-  return names.flatMap((file) => {
-    const fd = openSync(join(dir, file), "r");
-    try {
-      const state = readState(fd);
-      const name = decodeURIComponent(file.slice(0, -suffix.length));
-      return state === undefined ? [] : [{ name, position: state.position }];
-    } finally {
-      closeSync(fd);
-    }
+/** A cursor file as it is found. */
+export interface FoundCursor {
+  readonly name: string;
+  /** Everything below is done; 0 when the file does not tell, so that it holds everything. */
+  readonly position: Offset;
+  /** Why the file does not tell: then its consumer begins again with the oldest record. */
+  readonly damage: string | undefined;
+  readonly timeMs: number | undefined;
+}
+
+/**
+ * Every cursor of a folder; none when there is no such folder. Throws SLUICE_JOURNAL_VERSION for a file of a newer version
+ * and SLUICE_DATA_DIR when the folder cannot be read.
+ */
+export function listCursors(dir: string, journalId: string): readonly FoundCursor[] {
+  let files: string[];
+  try {
+    files = readdirSync(dir);
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return [];
+    throw new SluiceError("SLUICE_DATA_DIR", `${dir}: ${toError(error).message}`, { cause: error });
+  }
+  return files.flatMap((file) => {
+    const name = toConsumerName(file);
+    return name === undefined ? [] : [readCursor(join(dir, file), name, journalId)];
   });
 }
 
-function openFile(path: string): { fd: number; isNew: boolean } {
+/** Undefined: the file is not a cursor's. */
+function toConsumerName(file: string): string | undefined {
+  if (!file.endsWith(suffix)) return undefined;
   try {
-    return { fd: openSync(path, "wx+", 0o640), isNew: true };
-  } catch (error) {
-    if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
-    return { fd: openSync(path, "r+"), isNew: false };
+    return decodeURIComponent(file.slice(0, -suffix.length));
+  } catch {
+    return undefined;
   }
 }
 
-function readState(fd: number): CursorState | undefined {
-  const bytes = Buffer.alloc(2 * slotBytes);
-  readSync(fd, bytes, 0, bytes.length, 0);
-  const states = [0, slotBytes]
-    .map((at) => parseSlot(bytes.subarray(at, at + slotBytes)))
-    .filter((state) => state !== undefined);
-  return states.toSorted((a, b) => b.generation - a.generation)[0];
-}
-
-function encodeSlot({ generation, position }: CursorState): Buffer {
-  const slot = Buffer.alloc(slotBytes);
-  slot.write(magic, 0, "latin1");
-  slot.writeUInt16LE(version, 8);
-  slot.writeBigUInt64LE(BigInt(generation), 16);
-  slot.writeBigUInt64LE(BigInt(position), 24);
-  slot.writeDoubleLE(Date.now(), 32);
-  slot.writeUInt32LE(crc32(slot.subarray(0, checksumAt)), checksumAt);
-  return slot;
-}
-
-function parseSlot(slot: Buffer): CursorState | undefined {
-  if (slot.toString("latin1", 0, 8) !== magic || slot.readUInt16LE(8) !== version) return undefined;
-  if (slot.readUInt32LE(checksumAt) !== crc32(slot.subarray(0, checksumAt))) return undefined;
-  return {
-    generation: Number(slot.readBigUInt64LE(16)),
-    position: toOffset(Number(slot.readBigUInt64LE(24))),
-  };
-}
-
-function writeWhole(fd: number, bytes: Buffer, position: number): void {
-  const written = writeSync(fd, bytes, 0, bytes.length, position);
-  if (written !== bytes.length) throw new Error(`short write of a cursor: ${written} of ${bytes.length} B`);
-}
-
-function syncDir(dir: string): void {
-  const fd = openSync(dir, "r");
+function readCursor(path: string, name: string, journalId: string): FoundCursor {
+  const damaged = (damage: string): FoundCursor => ({ name, position: toOffset(0), damage, timeMs: undefined });
   try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
+    if (!statSync(path).isFile()) return damaged("it is not a file");
+    const slot = readSlots(path, magic);
+    if (slot === undefined) return damaged("no slot of it is valid");
+    if (!isOf(slot, journalId)) return damaged(`it belongs to journal ${slot.journalId}`);
+    return { name, position: slot.offset, damage: undefined, timeMs: slot.timeMs };
+  } catch (error) {
+    if (error instanceof SluiceError) throw error;
+    return damaged(toError(error).message);
   }
 }

@@ -6,9 +6,9 @@
 
 import { MessageChannel, Worker, type MessagePort } from "node:worker_threads";
 import { errors, SluiceError, unreachable } from "../errors.ts";
-import { toOffset, type Message, type Offset } from "../reading.ts";
+import { toOffset, type Message, type Offset, type UnixMs } from "../reading.ts";
 import type { JournalShare } from "./reader.ts";
-import { encodeRejection, type RecordedRejection } from "./record.ts";
+import { encodeRejection, releasedFlag, type RecordedRejection } from "./record.ts";
 import type { RecoveryReport } from "./recovery.ts";
 import { createRingMemory, RingFiller } from "./ring.ts";
 import { noStream } from "./segment.ts";
@@ -25,6 +25,7 @@ const resumeAt = 0.9;
 /** A trim must be able to free most of the journal: the open segment is never more than about this share. */
 const segmentsInFull = 8;
 const timerToleranceMs = 0.5;
+const nothing = new Uint8Array();
 
 export interface JournalOptions {
   /** Created when missing. Belongs to one journal, and to one process at a time. */
@@ -87,6 +88,8 @@ export interface Journal extends AsyncDisposable {
    * `maximumRecordBytes`: the caller's packet limit is too high.
    */
   append(message: Message, stream: string, rejection?: RecordedRejection): Offset;
+  /** Records, like `append`, that a QoS 2 message of the client is finished; `packetId` 0: all of them are. */
+  release(clientId: string, packetId: number, receivedAt: UnixMs): Offset;
   /** The offset that the next record will get. */
   readonly next: Offset;
   /** Everything below survives a crash. */
@@ -100,12 +103,17 @@ export interface Journal extends AsyncDisposable {
   readonly alive: boolean;
   /** Callers must stop reading sockets: the state is not open, or too much is pending. */
   readonly congested: boolean;
+  /** Resolves when it is not congested; at once when it is not. */
+  ready(): Promise<void>;
   /** Called soon after `state` or `congested` has changed. The listener must not throw. */
   onState(listener: () => void): Disposable;
   /** The listener must not throw. */
   onNotice(listener: (notice: JournalNotice) => void): Disposable;
-  /** Nobody needs records below, also those to come: segments that hold only such are deleted. It never goes back. */
-  trim(below: Offset): void;
+  /**
+   * Nobody needs records below, also those to come: segments that hold only such are deleted. It never goes back. Records
+   * from `keepFrom` on are kept all the same, as long as their room is not needed.
+   */
+  trim(below: Offset, keepFrom?: Offset): void;
   /** Resolves when everything appended so far is durable. Rejects when the disk refuses it: SLUICE_JOURNAL_WRITE. */
   flush(): Promise<void>;
   /** What a thread needs to open a reader; can be posted. */
@@ -199,7 +207,8 @@ class WriterJournal implements Journal {
   #full = false;
   #crowded = false;
   #trimBelow = toOffset(0);
-  /** What of it the writer knows. */
+  #keepFrom = Infinity;
+  /** What of `#trimBelow` the writer knows. */
   #toldBelow = toOffset(0);
   #alive = true;
   #closed: Promise<void> | undefined;
@@ -263,9 +272,18 @@ class WriterJournal implements Journal {
   }
 
   append(message: Message, stream: string, rejection?: RecordedRejection): Offset {
-    const offset = this.#next;
     const index = this.#streams.get(stream) ?? noStream;
-    this.#ring.fill(message, offset, index, rejection === undefined ? undefined : encodeRejection(rejection));
+    return this.#fill(message, index, rejection === undefined ? undefined : encodeRejection(rejection), 0);
+  }
+
+  release(clientId: string, packetId: number, receivedAt: UnixMs): Offset {
+    const end = { topic: "", payload: nothing, clientId, deviceId: clientId, receivedAt, qos: 2, packetId } as const;
+    return this.#fill(end, noStream, undefined, releasedFlag);
+  }
+
+  #fill(message: Message, stream: number, rejection: Buffer | undefined, kindFlag: number): Offset {
+    const offset = this.#next;
+    this.#ring.fill(message, offset, stream, rejection, kindFlag);
     this.#next = toOffset(offset + 1);
     if (!this.#scheduled && !this.#inFlight) this.#schedule();
     const pendingBytes = this.#ring.bytes;
@@ -281,14 +299,23 @@ class WriterJournal implements Journal {
     return subscribe(this.#stateListeners, listener);
   }
 
+  async ready(): Promise<void> {
+    while (this.congested) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      using _ = this.onState(resolve);
+      await promise;
+    }
+  }
+
   onNotice(listener: (notice: JournalNotice) => void): Disposable {
     return subscribe(this.#noticeListeners, listener);
   }
 
-  trim(below: Offset): void {
-    if (below <= this.#trimBelow) return;
-    this.#trimBelow = below;
-    this.#trim();
+  trim(below: Offset, keepFrom: number = this.#keepFrom): void {
+    const isKeptMoved = keepFrom !== this.#keepFrom;
+    this.#keepFrom = keepFrom;
+    this.#trimBelow = toOffset(Math.max(below, this.#trimBelow));
+    this.#trim(isKeptMoved);
   }
 
   async flush(): Promise<void> {
@@ -418,12 +445,13 @@ class WriterJournal implements Journal {
   }
 
   /** Tells the writer what nobody needs, when that releases a segment, or when all of a full journal may go. */
-  #trim(): void {
+  #trim(isKeptMoved = false): void {
     const below = this.#trimBelow;
-    if (below <= this.#toldBelow) return;
-    if (below < this.#figures.trimmable && !(this.#full && below >= this.#durable)) return;
+    const isNews = below > this.#toldBelow;
+    const isRelease = below >= this.#figures.trimmable || (this.#full && below >= this.#durable);
+    if (!isKeptMoved && !(isNews && isRelease)) return;
     this.#toldBelow = below;
-    this.#command({ kind: "trim", below });
+    this.#command({ kind: "trim", below, keepFrom: this.#keepFrom });
   }
 
   /** The writer knows what was read only to the segment; here it is known to the record. */

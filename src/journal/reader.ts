@@ -4,10 +4,10 @@
 import { closeSync, openSync, readSync } from "node:fs";
 import { join } from "node:path";
 import { toOffset, type Offset } from "../reading.ts";
+import { FrameFile } from "./frame-file.ts";
 import { NameCache } from "./names.ts";
 import { decodeRecord, recordLength, type JournalEntry, type RecordContext, type Slot } from "./record.ts";
 import {
-  findFrame,
   frameAlignment,
   frameHeaderBytes,
   maximumHeaderBytes,
@@ -249,14 +249,11 @@ class SegmentReader implements Reader {
     this.#load(file, Math.min(chunkBytes, durableBytes - file.position));
     const loaded = parseFrame(this.#chunk.bytes, 0, this.#seed);
     if (loaded !== undefined) return loaded;
-    this.#load(file, durableBytes - file.position);
-    const found = findFrame(this.#chunk.bytes, frameAlignment, this.#seed, baseOffset);
-    if (found === undefined) {
-      file.position = durableBytes;
-      return undefined;
-    }
-    file.position += found;
-    return parseFrame(this.#chunk.bytes, found, this.#seed);
+    const frames = new FrameFile(file.fd, durableBytes, this.#seed);
+    const found = frames.find(file.position + frameAlignment, baseOffset);
+    file.position = found?.at ?? durableBytes;
+    if (found !== undefined) this.#load(file, found.frame.length);
+    return found?.frame;
   }
 
   #load(file: OpenFile, bytes: number): void {

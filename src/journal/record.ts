@@ -1,7 +1,8 @@
 // The bytes of a record inside a frame. All integers are little-endian.
 //
 //    0  length u32: the whole record     | 4 timeDelta u16: ms after the frame's baseTimeMs
-//    6  flags u8: bits 0–1 QoS, 2 rejected, 3 device id present, 4 rejection present, 5 kept for MQTT 5 properties
+//    6  flags u8: bits 0–1 QoS, 2 rejected, 3 device id present, 4 rejection present, 5 kept for MQTT 5 properties,
+//       6 released: the end of a QoS 2 handshake, with client id and packetId only; packetId 0: all of that client
 //    7  zero u8                          | 8 clientIdLength u16 | 10 topicLength u16
 //   12  stream u16: index into the segment's stream table; 0xffff: none | 14 packetId u16
 //   16  client id UTF-8, topic UTF-8
@@ -19,7 +20,9 @@ const recordHeaderBytes = 16;
 const rejectedFlag = 4;
 const deviceIdFlag = 8;
 const rejectionFlag = 16;
-const longestTimeDeltaMs = 0xffff;
+export const releasedFlag = 64;
+/** A record is received at most so long after the first of its frame. */
+export const longestTimeDeltaMs = 0xffff;
 const longestNameBytes = 0xffff;
 /** Worst case of UTF-8 for one UTF-16 unit. */
 const utf8BytesPerUnit = 3;
@@ -43,7 +46,9 @@ interface EntryBase {
 
 export type JournalEntry =
   | (EntryBase & { readonly kind: "accepted"; readonly rejection?: undefined })
-  | (EntryBase & { readonly kind: "rejected"; readonly rejection: RecordedRejection });
+  | (EntryBase & { readonly kind: "rejected"; readonly rejection: RecordedRejection })
+  /** The QoS 2 message `packetId` of `clientId` is finished; 0: all of that client are. Topic and payload are empty. */
+  | (EntryBase & { readonly kind: "released"; readonly rejection?: undefined });
 
 /** Memory that a frame is filled in. */
 export interface Slot {
@@ -80,7 +85,10 @@ export function measureRecord(message: Message, rejection: Buffer | undefined): 
   return bytes + (rejection === undefined ? 0 : 4 + rejection.length);
 }
 
-/** Writes a record at `start` and returns where it ends. The slot has room for it (`boundRecord` or `measureRecord`). */
+/**
+ * Writes a record at `start` and returns where it ends. The slot has room for it (`boundRecord` or `measureRecord`).
+ * `kindFlag` is 0, or `releasedFlag`.
+ */
 export function encodeRecord(
   { bytes, view }: Slot,
   start: number,
@@ -88,9 +96,10 @@ export function encodeRecord(
   stream: number,
   timeDeltaMs: number,
   rejection: Buffer | undefined,
+  kindFlag = 0,
 ): number {
   const { clientId, deviceId, payload } = message;
-  let flags: number = message.qos;
+  let flags = message.qos | kindFlag;
   let at = start + recordHeaderBytes;
   const clientIdLength = bytes.write(clientId, at);
   at += clientIdLength;
@@ -171,6 +180,7 @@ export function decodeRecord(slot: Slot, at: number, offset: Offset, context: Re
     packetId: view.getUint16(at + 14, true),
   };
   const stream = context.streams[view.getUint16(at + 12, true)] ?? "";
+  if ((flags & releasedFlag) !== 0) return { offset, kind: "released", stream, message };
   return rejection === undefined
     ? { offset, kind: "accepted", stream, message }
     : { offset, kind: "rejected", stream, message, rejection };

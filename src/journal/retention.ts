@@ -1,7 +1,7 @@
 // Which of the oldest segments may go, or must. A policy without state: store.ts asks it and deletes.
 //
 // Read (all of its records are below what the consumers still need): a segment goes at once, unless `retain` keeps it
-// for replay; when room is needed it goes all the same. Unread: it stays, whatever that costs the devices (`hold`), or
+// for replay, or the next start wants it; when room is needed it goes all the same. Unread: it stays, whatever that costs the devices (`hold`), or
 // goes when room is needed (`expire`).
 
 import type { Offset } from "../reading.ts";
@@ -28,6 +28,8 @@ export interface StoreState {
   readonly otherBytes: number;
   /** Nobody needs anything below. */
   readonly released: Offset;
+  /** Records from here on are kept, though nobody needs them, as long as their room is not needed. */
+  readonly keepFrom: number;
   readonly nowMs: number;
   /** What must become free on the disk beside the journal's own limit. */
   readonly lackingBytes: number;
@@ -37,17 +39,16 @@ export const isRoomNeeded = (bytes: number, { maxBytes }: RetentionRules): boole
 
 /** How many of the sealed segments are to be deleted, from the oldest on. */
 export function countDeletable(segments: readonly StoredSegment[], state: StoreState, rules: RetentionRules): number {
-  const { released, nowMs } = state;
+  const { released, keepFrom, nowMs } = state;
   let lackingBytes = state.lackingBytes;
   let bytes = segments.reduce((sum, segment) => sum + segment.bytes, state.otherBytes);
   let readBytes = segments.reduce((sum, segment) => sum + (segment.end <= released ? segment.bytes : 0), 0);
   let count = 0;
   for (const segment of segments) {
     const isRead = segment.end <= released;
+    const isWanted = segment.end > keepFrom || isRetained(readBytes, nowMs - segment.endedMs, rules);
     const roomNeeded = isRoomNeeded(bytes, rules) || lackingBytes > 0;
-    const mayGo = isRead
-      ? roomNeeded || !isRetained(readBytes, nowMs - segment.endedMs, rules)
-      : roomNeeded && rules.whenFull === "expire";
+    const mayGo = isRead ? roomNeeded || !isWanted : roomNeeded && rules.whenFull === "expire";
     if (!mayGo) break;
     count += 1;
     bytes -= segment.bytes;

@@ -62,7 +62,7 @@ export class RingFiller {
   }
 
   /** Adds one record with the next offset. RangeError: no frame can hold it, and nothing has changed. */
-  fill(message: Message, offset: Offset, stream: number, rejection: Buffer | undefined): void {
+  fill(message: Message, offset: Offset, stream: number, rejection: Buffer | undefined, kindFlag = 0): void {
     let bytes = boundRecord(message, rejection);
     // A short record has no name that is too long; only a long one is worth measuring exactly.
     if (bytes > 0xffff) bytes = measureRecord(message, rejection);
@@ -72,7 +72,7 @@ export class RingFiller {
       this.#baseTimeMs = message.receivedAt;
       deltaMs = 0;
     }
-    this.#used = encodeRecord(this.#slot, this.#used, message, stream, deltaMs, rejection);
+    this.#used = encodeRecord(this.#slot, this.#used, message, stream, deltaMs, rejection, kindFlag);
     this.#count += 1;
   }
 

@@ -65,7 +65,8 @@ export type ParsedHeader =
   | { readonly kind: "newer"; readonly version: number }
   | { readonly kind: "damaged" };
 
-const align = (bytes: number): number => Math.ceil(bytes / frameAlignment) * frameAlignment;
+/** The next multiple of 8. */
+export const align = (bytes: number): number => Math.ceil(bytes / frameAlignment) * frameAlignment;
 
 export const toFrameSeed = (journalId: string): number => crc32(Buffer.from(journalId, "hex"));
 
@@ -162,12 +163,21 @@ export const closedLength = (bytes: Buffer): number => bytes.readUInt32LE(4);
 /** The offset behind the last record of a frame that `closeFrame` has finished. */
 export const readEnd = (bytes: Buffer): Offset => toOffset(readBase(bytes, 0) + bytes.readUInt32LE(12));
 
-/** Undefined: there is no whole, valid frame at `at`. */
-export function parseFrame(bytes: Buffer, at: number, seed: number): Frame | undefined {
+/** The frame's magic, to be looked for. */
+export const frameMagicBytes = Buffer.from("SLFR", "latin1");
+
+/** The length that a frame at `at` claims to have; undefined: none stands there. */
+export function claimedLength(bytes: Buffer, at: number): number | undefined {
   if (at + frameHeaderBytes > bytes.length || bytes.readUInt32LE(at) !== frameMagic) return undefined;
   const length = bytes.readUInt32LE(at + 4);
+  return length >= frameHeaderBytes && length <= maximumFrameBytes ? length : undefined;
+}
+
+/** Undefined: there is no whole, valid frame at `at`. */
+export function parseFrame(bytes: Buffer, at: number, seed: number): Frame | undefined {
+  const length = claimedLength(bytes, at);
+  if (length === undefined || length > bytes.length - at) return undefined;
   const rawLength = bytes.readUInt32LE(at + 44);
-  if (length > bytes.length - at || length > maximumFrameBytes) return undefined;
   if (rawLength < frameHeaderBytes || align(rawLength) !== length) return undefined;
   if (bytes.readUInt16LE(at + 42) !== recordVersion) return undefined;
   if (bytes.readUInt32LE(at + 8) !== crc32(bytes.subarray(at + 12, at + length), seed)) return undefined;
@@ -181,16 +191,6 @@ export function parseFrame(bytes: Buffer, at: number, seed: number): Frame | und
     commit: bytes.readUInt32LE(at + 36),
     lastOfCommit: (bytes.readUInt16LE(at + 40) & lastOfCommit) !== 0,
   };
-}
-
-/** The position of the first valid frame at or behind `from` whose records lie at or above `lowest`; undefined: none. */
-export function findFrame(bytes: Buffer, from: number, seed: number, lowest: number): number | undefined {
-  for (let at = align(from); at + frameHeaderBytes <= bytes.length; at += frameAlignment) {
-    if (bytes.readUInt32LE(at) !== frameMagic) continue;
-    const frame = parseFrame(bytes, at, seed);
-    if (frame !== undefined && frame.baseOffset >= lowest) return at;
-  }
-  return undefined;
 }
 
 export const toSegmentName = (number: number): string => `${String(number).padStart(10, "0")}.seg`;

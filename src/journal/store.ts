@@ -7,6 +7,7 @@
 
 import { toError } from "../errors.ts";
 import { toOffset, type Offset } from "../reading.ts";
+import type { Head } from "./head.ts";
 import { countDeletable, isRoomNeeded, retainedUntilMs, type RetentionRules, type StoredSegment } from "./retention.ts";
 import { bestEffort, SegmentFiles, type SegmentFilesOptions } from "./segment-files.ts";
 import { readStart, stampFrame, toFrameSeed } from "./segment.ts";
@@ -23,6 +24,8 @@ export interface LiveSegment extends StoredSegment {
 
 export interface StoreOptions extends SegmentFilesOptions {
   readonly table: SegmentTable;
+  /** Closed with the store. */
+  readonly head: Head;
   readonly segmentBytes: number;
   readonly rules: RetentionRules;
   /** Oldest first; none of them is written to again. */
@@ -64,6 +67,7 @@ export class SegmentStore {
   readonly #live: LiveSegment[];
   #durable: Offset;
   #released = toOffset(0);
+  #keepFrom = Infinity;
   #commit = 0;
   /** Takes the next commit. Not in `#live`; in the table from its first durable record on. */
   #current: OpenSegment | undefined;
@@ -144,8 +148,9 @@ export class SegmentStore {
     });
   }
 
-  /** Nobody needs anything below; it never goes back. */
-  release(below: Offset): void {
+  /** Nobody needs anything below, which never goes back; from `keepFrom` on it is kept as long as there is room. */
+  release(below: Offset, keepFrom = this.#keepFrom): void {
+    this.#keepFrom = keepFrom;
     this.#released = toOffset(Math.max(this.#released, below));
   }
 
@@ -156,7 +161,8 @@ export class SegmentStore {
   sweep(nowMs: number, lackingBytes: number): { readonly deleted: number; readonly expired: Range | undefined } {
     const { rules } = this.#options;
     this.#files.clear();
-    const state = { otherBytes: this.#otherBytes(), released: this.#released, nowMs, lackingBytes };
+    const [released, keepFrom] = [this.#released, this.#keepFrom];
+    const state = { otherBytes: this.#otherBytes(), released, keepFrom, nowMs, lackingBytes };
     let count = countDeletable(this.#live, state, rules);
     if (count === this.#live.length && this.#mustRoll()) {
       this.#roll();
@@ -178,6 +184,8 @@ export class SegmentStore {
     this.#current = undefined;
     if (current !== undefined) bestEffort(() => this.#options.disk.close(current.fd));
     this.#dropPrepared();
+    this.#options.head.sync();
+    this.#options.head[Symbol.dispose]();
   }
 
   #write(frames: readonly Buffer[], to: Offset): void {
@@ -223,6 +231,7 @@ export class SegmentStore {
     // Every byte is synced: there is nothing that a close could lose.
     bestEffort(() => disk.close(current.fd));
     table.seal(current.number, end);
+    this.#options.head.sync();
     this.#live.push({ number: current.number, base: current.base, end, bytes: current.bytes, endedMs: Date.now() });
     this.#current = undefined;
   }
@@ -248,6 +257,8 @@ export class SegmentStore {
     const unread = deleted.find(({ end }) => end > this.#released);
     // Readers learn the new beginning first, so that they know a trimmed segment from a damaged one.
     this.#publish();
+    // So does the next start, before the first of them is gone.
+    this.#options.head.sync();
     for (const { number, bytes } of deleted) {
       this.#options.table.drop(number);
       this.#files.remove(number, bytes);
@@ -311,11 +322,9 @@ export class SegmentStore {
     const visible = this.#current !== undefined && this.#hasRecords(this.#current) ? this.#current : undefined;
     const first = this.#live[0] ?? visible;
     const last = visible ?? this.#live.at(-1);
-    this.#options.table.publish({
-      first: first?.number ?? 0,
-      last: last?.number ?? 0,
-      firstOffset: toOffset(Math.min(this.#firstOffset(), this.#durable)),
-      durable: this.#durable,
-    });
+    const firstOffset = toOffset(Math.min(this.#firstOffset(), this.#durable));
+    const segment = last?.number ?? 0;
+    this.#options.head.advance({ durable: this.#durable, first: firstOffset, segment });
+    this.#options.table.publish({ first: first?.number ?? 0, last: segment, firstOffset, durable: this.#durable });
   }
 }

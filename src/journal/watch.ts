@@ -2,7 +2,7 @@
 // deleted unread, and that it is filling up, with the name of the consumer that it waits for.
 
 import type { EventBus } from "../events.ts";
-import type { Journal, JournalNotice } from "./journal.ts";
+import type { Journal, JournalNotice, JournalState } from "./journal.ts";
 
 /** Unread records take this share of `maxBytes`: told once, and again when they had come down to the lower share. */
 const fillingAt = 0.8;
@@ -20,9 +20,10 @@ export interface JournalWatch extends Disposable {
   hint(): string;
 }
 
-/** `holders` may be asked at any time from now on. */
+/** A journal that is not open at the start is told at once. `holders` may be asked at any time from now on. */
 export function watchJournal(journal: Journal, events: EventBus, holders: () => readonly Holder[]): JournalWatch {
-  let { state, durable } = journal;
+  let { durable } = journal;
+  let state: JournalState = "open";
   let isFilling = false;
 
   function hint(): string {
@@ -55,6 +56,7 @@ export function watchJournal(journal: Journal, events: EventBus, holders: () => 
   watch.use(journal.onState(onState));
   watch.use(journal.onDurable(onDurable));
   watch.use(journal.onNotice(onNotice));
+  onState();
   return { hint, [Symbol.dispose]: () => watch.dispose() };
 }
 

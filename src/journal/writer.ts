@@ -10,10 +10,12 @@ import { errors, SluiceError, toError, unreachable, type ErrorCode } from "../er
 import type { Offset } from "../reading.ts";
 import { createDiskSpace, type DiskSpace } from "./disk-space.ts";
 import { nodeDisk } from "./disk.ts";
+import { openHead } from "./head.ts";
 import { readStreams, remapStreams } from "./record.ts";
-import { recover, type LastCommit, type Recovered, type RecoveryReport } from "./recovery.ts";
+import { recover, type Recovered, type RecoveryReport } from "./recovery.ts";
 import type { RetentionRules } from "./retention.ts";
 import { RingDrain, type RingMemory } from "./ring.ts";
+import type { LastCommit } from "./segment-scan.ts";
 import { readEnd, toSegmentName } from "./segment.ts";
 import { bestEffort } from "./segment-files.ts";
 import { SegmentStore, type Range, type StoreFigures } from "./store.ts";
@@ -25,6 +27,8 @@ const longestBackoffMs = 30_000;
 const sweepMs = 1_000;
 const smallestTable = 4096;
 const sqliteBusy = 5;
+const sqliteCorrupt = 11;
+const sqliteNotADatabase = 26;
 
 export interface WriterSetup {
   readonly dir: string;
@@ -38,7 +42,9 @@ export interface WriterSetup {
   readonly commands: MessagePort;
 }
 
-export type WriterCommand = { readonly kind: "trim"; readonly below: Offset } | { readonly kind: "stop" };
+export type WriterCommand =
+  | { readonly kind: "trim"; readonly below: Offset; readonly keepFrom: number }
+  | { readonly kind: "stop" };
 
 /** What the main thread shows and decides by. */
 export interface WriterFigures extends StoreFigures {
@@ -194,7 +200,7 @@ function obey(commands: MessagePort, store: SegmentStore): { readonly stop: bool
       case "stop":
         return { stop: true, trim };
       case "trim":
-        store.release(message.below);
+        store.release(message.below, message.keepFrom);
         trim = true;
         break;
       default:
@@ -261,6 +267,7 @@ function openStore(
     dir,
     disk: nodeDisk,
     table,
+    head: openHead({ dir, journalId: id, epoch }),
     journalId: id,
     epoch,
     streams: lastCommit === undefined ? streams : moveStreams(lastCommit, streams),
@@ -291,14 +298,29 @@ function createDir(dir: string): void {
 
 /** A lock that dies with its owner, on every platform: SQLite's, held as long as the connection is open. */
 function openLock(dir: string): DatabaseSync {
-  const lock = new DatabaseSync(join(dir, "lock"));
+  const path = join(dir, "lock");
+  try {
+    return holdLock(path);
+  } catch (error) {
+    const code = error instanceof Error && "errcode" in error ? error.errcode : undefined;
+    if (code === sqliteBusy) throw new SluiceError("SLUICE_JOURNAL_LOCKED", dir, { cause: error });
+    if (code !== sqliteNotADatabase && code !== sqliteCorrupt) {
+      throw new SluiceError("SLUICE_DATA_DIR", `${path}: ${toError(error).message}`, { cause: error });
+    }
+    // It never has content, so what is in it is not ours, and nobody can hold a lock on it.
+    nodeDisk.truncate(path, 0);
+    return holdLock(path);
+  }
+}
+
+function holdLock(path: string): DatabaseSync {
+  const lock = new DatabaseSync(path);
   try {
     lock.exec("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE");
     return lock;
   } catch (error) {
     lock.close();
-    const isBusy = error instanceof Error && "errcode" in error && error.errcode === sqliteBusy;
-    throw isBusy ? new SluiceError("SLUICE_JOURNAL_LOCKED", dir, { cause: error }) : error;
+    throw error;
   }
 }
 

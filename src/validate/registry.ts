@@ -3,6 +3,7 @@
 import { z } from "zod";
 import { SluiceError, toError } from "../errors.ts";
 import type { Issue, Message, Reading, Rejection, RejectionReason, Route, UnixMs } from "../reading.ts";
+import { defaultWindow } from "./stream.ts";
 import type { StreamDefinition } from "./stream.ts";
 import { bySpecificity, isReservedTopic, matchesPattern, parseTopicPattern } from "./topic-pattern.ts";
 import type { TopicPattern } from "./topic-pattern.ts";
@@ -12,9 +13,17 @@ export type Read =
   | { readonly kind: "reading"; readonly reading: Reading }
   | { readonly kind: "rejected"; readonly rejection: Rejection };
 
+/** What a stream's `dedupe.key` says of a reading. none: the stream has no `dedupe`. rejected: it threw, or gave no text. */
+type Keyed =
+  | { readonly kind: "none" }
+  | { readonly kind: "key"; readonly key: string }
+  | { readonly kind: "rejected"; readonly rejection: Rejection };
+
 export interface Registry {
   /** The streams' names in the order of the configuration. */
   readonly names: readonly string[];
+  /** Of the streams with `dedupe`: how many keys they want remembered. */
+  readonly windows: ReadonlyMap<string, number>;
   /** Streams whose schema runs interpreted, several times slower, because it could not be compiled; and why. */
   readonly interpreted: readonly { readonly stream: string; readonly reason: string }[];
   /** The stream of a topic, and the device that the topic names; undefined when it belongs to none. Cached. */
@@ -24,6 +33,8 @@ export interface Registry {
    * each message on its way in, and again by each sink's worker. Synchronous, never throws.
    */
   read(message: Message, stream: string): Read;
+  /** The key by which a reading is known when it comes again. Called on the way in only. Synchronous, never throws. */
+  keyOf(reading: Reading): Keyed;
 }
 
 /** The latest time that a Date can hold, ECMAScript section 21.4.1.1. */
@@ -50,8 +61,12 @@ export function createRegistry(streams: readonly StreamDefinition[]): Registry {
     entries.set(definition.name, { definition, schema: compiled.schema });
   }
   const route = createRouter(streams);
+  const windows = streams.flatMap(({ name, dedupe }) =>
+    dedupe === undefined ? [] : [[name, dedupe.window ?? defaultWindow] as const],
+  );
   return {
     names: streams.map((stream) => stream.name),
+    windows: new Map(windows),
     interpreted,
     route,
     read(message, stream) {
@@ -61,6 +76,7 @@ export function createRegistry(streams: readonly StreamDefinition[]): Registry {
       }
       return readAs(entry, message);
     },
+    keyOf: (reading) => toKeyed(entries.get(reading.stream)?.definition, reading),
   };
 }
 
@@ -99,6 +115,19 @@ function readAs({ definition, schema }: Entry, message: Message): Read {
   }
 }
 
+function toKeyed(definition: StreamDefinition | undefined, { stream, data }: Reading): Keyed {
+  if (definition?.dedupe === undefined) return { kind: "none" };
+  let wrong: string;
+  try {
+    const key: unknown = definition.dedupe.key(data);
+    if (typeof key === "string") return { kind: "key", key };
+    wrong = `gave ${key === null ? "null" : typeof key} instead of text`;
+  } catch (cause) {
+    wrong = `failed: ${toError(cause).message}`;
+  }
+  return reject(stream, "invalid", [{ path: "", message: `the stream's dedupe.key ${wrong}` }]);
+}
+
 const whatThrew = {
   undecodable: "the codec",
   invalid: "the schema",
@@ -118,7 +147,11 @@ function toIssues(issues: readonly z.core.$ZodIssue[]): readonly Issue[] {
     .map((issue) => ({ path: z.core.toDotPath(issue.path), message: issue.message }));
 }
 
-function reject(stream: string, reason: RejectionReason, issues: readonly Issue[]): Read {
+function reject(
+  stream: string,
+  reason: RejectionReason,
+  issues: readonly Issue[],
+): { readonly kind: "rejected"; readonly rejection: Rejection } {
   const bounded = issues
     .slice(0, maximumIssues)
     .map(({ path, message }) => ({ path: shorten(path), message: shorten(message) }));

@@ -12,7 +12,19 @@ export interface StreamDefinition<Name extends string = string, Data = unknown> 
   readonly codec: Codec;
   readonly schema: z.ZodType<Data>;
   time?(data: Data): UnixMs;
+  readonly dedupe?: Dedupe<Data>;
 }
+
+/** How a message is known that a device sends again because it did not see the first one acknowledged. */
+interface Dedupe<Data> {
+  key(data: Data): string;
+  readonly window?: number;
+}
+
+/** Keys that a stream remembers unless it says how many. */
+export const defaultWindow = 100_000;
+/** A key takes about 100 B, and up to twice as many as the window are held. */
+const maximumWindow = 1_000_000;
 
 /** The readings of a stream: `ReadingOf<typeof climate>`. */
 export type ReadingOf<Stream> = Stream extends StreamDefinition<infer Name, infer Data> ? Reading<Name, Data> : never;
@@ -35,6 +47,17 @@ export function defineStream<const Name extends string, Schema extends z.ZodType
   readonly schema: Schema;
   /** When the device measured it, in milliseconds since 1970; without it, when the gateway received it. */
   readonly time?: (data: z.output<Schema>) => UnixMs;
+  /**
+   * Keeps out of the journal what a device sends again: a message whose key is that of an earlier one of the same device
+   * is acknowledged when that one is on disk, and nothing else happens with it. At least the last `window` keys of the
+   * stream are remembered, at most twice as many, also over a restart. Without `dedupe` nothing is ever dropped.
+   */
+  readonly dedupe?: {
+    /** What is the same in both messages and in no other of the device, such as a counter that never starts again. */
+    readonly key: (data: z.output<Schema>) => string;
+    /** From 1 to 1,000,000; by default 100,000. */
+    readonly window?: number;
+  };
 }): StreamDefinition<Name, z.output<Schema>> {
   return Object.freeze({ ...settings }) as unknown as StreamDefinition<Name, z.output<Schema>>;
 }
@@ -55,6 +78,23 @@ const timeSetting = z.custom<(data: never) => UnixMs>(
   (value) => typeof value === "function",
   "expected a function from the data to milliseconds since 1970",
 );
+
+const dedupeSettings = z.strictObject({
+  key: z
+    .custom<(data: never) => string>(
+      (value) => typeof value === "function",
+      "expected a function from the data to text",
+    )
+    .describe("What is the same in a message that is sent again, and in no other message of the device."),
+  window: z
+    .int()
+    .min(1)
+    .max(maximumWindow)
+    .default(defaultWindow)
+    .describe(
+      "How many of the stream's last keys are remembered at least; at most twice as many are, of about 100 B each.",
+    ),
+});
 
 /** What a stream in a configuration file must be. */
 export const streamSettings = z.strictObject({
@@ -78,6 +118,11 @@ export const streamSettings = z.strictObject({
   time: timeSetting
     .optional()
     .describe("When the device measured it, in milliseconds since 1970; by default the time of receipt."),
+  dedupe: dedupeSettings
+    .optional()
+    .describe(
+      "Keeps a message out of the journal that has the key of an earlier one of its device; it is acknowledged. By default none is.",
+    ),
 });
 
 /** All streams of a configuration: each as `streamSettings` says, no name twice, no topic pattern twice. */

@@ -8,6 +8,7 @@ import { acceptEverybody, type Authenticate } from "../../src/broker/authenticat
 import { type Broker, openBroker } from "../../src/broker/broker.ts";
 import type { Limits } from "../../src/broker/limits.ts";
 import { createEvents, type DisconnectReason, type EventBus } from "../../src/events.ts";
+import { Unfinished } from "../../src/intake/unfinished.ts";
 import { openTcp } from "../../src/listener/tcp.ts";
 import { type Message, type Offset, type Rejection, toOffset } from "../../src/reading.ts";
 import { createTraffic, Latency, type Traffic } from "../../src/telemetry.ts";
@@ -37,8 +38,13 @@ export interface Harness {
   readonly broker: Broker;
   readonly events: EventBus;
   readonly traffic: Traffic;
-  /** What the intake was given, in order. A payload that begins with "bad" is rejected. */
+  /**
+   * What the intake was given, in order. A payload that begins with "bad" is rejected, one with "again" is a duplicate of
+   * the first record.
+   */
   readonly taken: readonly Taken[];
+  /** What was released: "client id/packet identifier", in order. */
+  readonly released: readonly string[];
   /** Everything taken so far is on disk. */
   commit(): void;
   /** While true every commit follows its message at once. */
@@ -61,6 +67,8 @@ export interface RawClient {
 }
 
 interface HarnessOptions {
+  /** What is unfinished from the run before: client id and packet identifier. */
+  readonly unfinished?: readonly (readonly [clientId: string, packetId: number])[];
   readonly limits?: Partial<Limits>;
   readonly authenticate?: Authenticate;
 }
@@ -87,13 +95,22 @@ async function openHarness(stack: AsyncDisposableStack, options: HarnessOptions 
   const events = createEvents();
   const traffic = createTraffic();
   const taken: Taken[] = [];
-  let durable = 0;
+  const released: string[] = [];
+  const unfinished = new Unfinished();
+  for (const [clientId, packetId] of options.unfinished ?? []) unfinished.add(clientId, packetId, toOffset(0));
+  let next = options.unfinished?.length ?? 0;
+  let durable = next;
   let congested = false;
   const durableListeners = new Set<(to: Offset) => void>();
   const congestionListeners = new Set<() => void>();
   const commit = (): void => {
-    durable = taken.length;
+    durable = next;
     for (const listener of durableListeners) listener(toOffset(durable));
+  };
+  const append = (): Offset => {
+    next += 1;
+    if (harness.autoCommit) setImmediate(commit);
+    return toOffset(next - 1);
   };
   const broker = await openBroker({
     target: {
@@ -105,8 +122,9 @@ async function openHarness(stack: AsyncDisposableStack, options: HarnessOptions 
         events.emit("received", message.qos);
         const text = Buffer.from(message.payload).toString();
         taken.push({ ...message, text });
-        const offset = toOffset(taken.length - 1);
-        if (harness.autoCommit) setImmediate(commit);
+        if (text.startsWith("again")) return { kind: "duplicate", offset: toOffset(0) };
+        const offset = append();
+        if (message.packetId !== 0) unfinished.add(message.clientId, message.packetId, offset);
         if (!text.startsWith("bad")) return { kind: "appended", offset };
         const rejection: Rejection = {
           stream: "climate",
@@ -116,6 +134,13 @@ async function openHarness(stack: AsyncDisposableStack, options: HarnessOptions 
         events.emit("rejected", message, rejection, offset);
         return { kind: "rejected", offset, rejection };
       },
+      unfinished: unfinished.sessions,
+      release(clientId, packetId) {
+        released.push(`${clientId}/${packetId}`);
+        unfinished.release(clientId, packetId);
+        return append();
+      },
+      next: () => toOffset(next),
       durable: () => toOffset(durable),
       onDurable: (listener) => subscribe(durableListeners, listener),
       congested: () => congested,
@@ -149,6 +174,7 @@ async function openHarness(stack: AsyncDisposableStack, options: HarnessOptions 
     events,
     traffic,
     taken,
+    released,
     commit,
     autoCommit: false,
     setCongested(value) {
@@ -164,7 +190,7 @@ async function openHarness(stack: AsyncDisposableStack, options: HarnessOptions 
   return harness;
 }
 
-async function openRawClient(port: number): Promise<RawClient> {
+export async function openRawClient(port: number): Promise<RawClient> {
   const socket = connectSocket(port, "127.0.0.1");
   socket.on("error", () => {});
   await once(socket, "connect");

@@ -67,6 +67,7 @@ describe("telemetry", () => {
     await second.connect({ clientId: "once", clean: false });
     second.send({ ...message, dup: true } as never);
     expect(await second.next("pubrec")).toMatchObject({ messageId: 9 });
+    harness.autoCommit = true;
     second.send({ cmd: "pubrel", messageId: 9 });
     expect(await second.next("pubcomp")).toMatchObject({ messageId: 9 });
     expect(harness.taken).toHaveLength(1);

@@ -10,18 +10,19 @@ const never = new AbortController().signal;
 const rejection = { stream: "climate", reason: "invalid", issues: [{ path: "seq", message: "no" }] } as const;
 
 describe("a sink", () => {
-  test("gets every accepted record once and in order, and no rejected one", async () => {
+  test("gets every accepted record once and in order, and no rejected or released one", async () => {
     const bench = await openBench();
     await bench.configure(
       `export default defineGateway({ streams: [climate], sinks: [sqlite({ path: join(dir, "a.db") })] });`,
     );
     await bench.append(3_000);
     await bench.appendOne("not json", rejection);
+    bench.journal.release("d1", 7, Date.now());
     const dispatcher = await bench.open({ sinks: [{ name: "sqlite" }], handlers: [] });
-    await reaches(dispatcher, "sqlite", 3_001);
+    await reaches(dispatcher, "sqlite", 3_002);
     await bench.append(10);
-    await reaches(dispatcher, "sqlite", 3_011);
-    expect(offsetsIn(join(bench.dir, "a.db"))).toEqual([...range(0, 3_000), ...range(3_001, 3_011)]);
+    await reaches(dispatcher, "sqlite", 3_012);
+    expect(offsetsIn(join(bench.dir, "a.db"))).toEqual([...range(0, 3_000), ...range(3_002, 3_012)]);
     expect(statusOf(dispatcher, "sqlite")).toMatchObject({
       kind: "sink",
       state: "running",
@@ -29,7 +30,7 @@ describe("a sink", () => {
       lagSeconds: 0,
       delivered: 3_010,
       parked: 0,
-      passed: 1,
+      passed: 2,
       expired: 0,
       errors: 0,
       lastError: undefined,
@@ -48,7 +49,9 @@ describe("a sink", () => {
     const first = await bench.open({ sinks: [{ name: "count" }], handlers: [] });
     await reaches(first, "count", 100);
     await first.stop(never);
-    expect(listCursors(join(bench.dataDir, "journal/cursors"))).toEqual([{ name: "count", position: 100 }]);
+    expect(listCursors(join(bench.dataDir, "journal/cursors"), bench.journal.id)).toMatchObject([
+      { name: "count", position: 100 },
+    ]);
     expect(statusOf(first, "count")).toMatchObject({ state: "stopped", durable: 100 });
     await bench.append(10);
     const second = await bench.open({ sinks: [{ name: "count" }], handlers: [] });
@@ -303,7 +306,8 @@ describe("the journal", () => {
     );
     const dir = join(bench.dataDir, "journal/cursors");
     await mkdir(dir, { recursive: true });
-    await openCursor({ dir, name: "gone", start: toOffset(30) })[Symbol.asyncDispose]();
+    const journalId = bench.journal.id;
+    await openCursor({ dir, journalId, name: "gone", start: toOffset(30) })[Symbol.asyncDispose]();
     await bench.append(100);
     const dispatcher = await bench.open({ sinks: [{ name: "sqlite" }], handlers: [] });
     const told: number[] = [];
@@ -312,6 +316,47 @@ describe("the journal", () => {
     expect(told).toEqual([30]);
     expect(statusOf(dispatcher, "gone")).toMatchObject({ state: "not configured", position: 30, lagRecords: 70 });
     expect(bench.logged).toEqual([expect.stringContaining("not configured any longer")]);
+  });
+
+  test("that has expired what a consumer had not read is read from where it begins, and the rest is counted", async () => {
+    const bench = await openBench({ maxBytes: 100_000, whenFull: "expire" });
+    await bench.configure(`export default defineGateway({ streams: [climate],
+      sinks: [sqlite({ path: join(dir, "a.db") })], handlers: [on(climate, async () => {})] });`);
+    const dir = join(bench.dataDir, "journal/cursors");
+    await mkdir(dir, { recursive: true });
+    for (const name of ["sqlite", "on-climate"]) {
+      await openCursor({ dir, name, journalId: bench.journal.id, start: toOffset(7) })[Symbol.asyncDispose]();
+    }
+    for (let part = 0; part < 40; part += 1) await bench.append(50);
+    await bench.append(1); // tells what was deleted after the commit before
+    const { firstOffset } = bench.journal.stats();
+    expect(firstOffset).toBeGreaterThan(100);
+    const dispatcher = await bench.open({ sinks: [{ name: "sqlite" }], handlers: [{ name: "on-climate" }] });
+    for (const name of ["sqlite", "on-climate"]) {
+      await reaches(dispatcher, name, 2001);
+      await expect
+        .poll(() => statusOf(dispatcher, name), patiently)
+        .toMatchObject({ delivered: 2001 - firstOffset, expired: firstOffset - 7, lagRecords: 0 });
+    }
+    expect(offsetsIn(join(bench.dir, "a.db"))).toEqual(range(firstOffset, 2001));
+    const sentence = `${firstOffset - 7} records from offset 7 to ${firstOffset - 1} could not be read`;
+    expect(bench.logged).toEqual([expect.stringContaining(sentence), expect.stringContaining(sentence)]);
+  });
+
+  test("is held whole by a cursor that cannot be read, of a sink that is not configured any longer", async () => {
+    const bench = await openBench();
+    await bench.configure(
+      `export default defineGateway({ streams: [climate], sinks: [sqlite({ path: join(dir, "a.db") })] });`,
+    );
+    const dir = join(bench.dataDir, "journal/cursors");
+    await mkdir(dir, { recursive: true });
+    await writeFile(join(dir, "gone.cursor"), "");
+    await bench.append(10);
+    const dispatcher = await bench.open({ sinks: [{ name: "sqlite" }], handlers: [] });
+    const told: number[] = [];
+    dispatcher.onCursor((least) => told.push(least));
+    await expect.poll(() => statusOf(dispatcher, "sqlite").durable, patiently).toBe(10);
+    expect([told, statusOf(dispatcher, "gone").position]).toEqual([[], 0]);
   });
 
   test("is needed by nobody when there is no sink and no handler", async () => {
@@ -367,7 +412,9 @@ describe("stopping", () => {
     await writeFile(join(bench.dir, "go"), "");
     await stopped;
     expect(bench.lines("out")).toEqual(["begun", "done 10"]);
-    expect(listCursors(join(bench.dataDir, "journal/cursors"))).toEqual([{ name: "slow", position: 10 }]);
+    expect(listCursors(join(bench.dataDir, "journal/cursors"), bench.journal.id)).toMatchObject([
+      { name: "slow", position: 10 },
+    ]);
   });
 
   test("ends a sink that blocks its thread for ever when the deadline comes, and it gets the batch again", async () => {

@@ -11,7 +11,7 @@ import type { ConsumerStatus, Dispatcher, DispatcherOptions } from "../../src/di
 import { createEvents } from "../../src/events.ts";
 import { listCursors } from "../../src/journal/cursor.ts";
 import { openJournal } from "../../src/journal/journal.ts";
-import type { Journal } from "../../src/journal/journal.ts";
+import type { Journal, JournalOptions } from "../../src/journal/journal.ts";
 import type { Message, Rejection } from "../../src/reading.ts";
 
 export interface Bench {
@@ -54,13 +54,13 @@ export const message = (payload: string, receivedAt = Date.now()): Message => ({
   packetId: 0,
 });
 
-export async function openBench(): Promise<Bench> {
+export async function openBench(options: Partial<JournalOptions> = {}): Promise<Bench> {
   const dir = await mkdtemp(join(tmpdir(), "sluice-dispatch-"));
   onTestFinished(() => rm(dir, { recursive: true, force: true }));
   const dataDir = join(dir, "data");
   const journalDir = join(dataDir, "journal");
   await mkdir(dataDir);
-  const journal = await openJournal({ dir: journalDir, streams: ["climate", "other"], maxBytes: 2 ** 30 });
+  const journal = await openJournal({ dir: journalDir, streams: ["climate", "other"], maxBytes: 2 ** 30, ...options });
   onTestFinished(() => journal[Symbol.asyncDispose]());
   const states: string[] = [];
   const logged: string[] = [];

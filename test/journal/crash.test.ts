@@ -25,7 +25,7 @@ test(
 
       const journal = await open({ streams: ["climate"], maxBytes: 2 ** 30 });
       expect(journal.next).toBeGreaterThanOrEqual(acknowledged);
-      expect(journal.recovered.damaged).toEqual([]);
+      expect(journal.recovered.lost).toEqual([]);
       const { entries, lost } = readAll(journal.share);
       expect(lost).toEqual([]);
       expect(entries).toHaveLength(journal.next);

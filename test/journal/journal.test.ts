@@ -1,12 +1,13 @@
 import { execFile } from "node:child_process";
 import { once } from "node:events";
-import { readdir, rename, writeFile } from "node:fs/promises";
+import { readdir, rename, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setImmediate as turn } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { describe, expect } from "vitest";
 import { openJournal, type Journal } from "../../src/journal/journal.ts";
-import { maximumRecordBytes } from "../../src/journal/record.ts";
+import { openReader, type LostRange } from "../../src/journal/reader.ts";
+import { maximumRecordBytes, type JournalEntry } from "../../src/journal/record.ts";
 import { toOffset } from "../../src/reading.ts";
 import { close, commit, message, payloads, readAll, sequences, test } from "./fixtures.ts";
 
@@ -63,6 +64,24 @@ describe("append", () => {
     expect(readAll(journal.share).entries).toEqual([
       { offset: 0, kind: "rejected", stream: "power", rejection, message: whole },
       { offset: 1, kind: "accepted", stream: "", message: message(8) },
+    ]);
+  });
+
+  test("gives a release its place among the records, also when it is of the last commit before a start", async ({
+    open,
+  }) => {
+    const journal = await open();
+    const at = message(0).receivedAt;
+    expect([journal.append(message(0), "power"), journal.release("d0", 7, at), journal.release("d0", 0, at)]).toEqual([
+      0, 1, 2,
+    ]);
+    await close(journal);
+    const { share } = await open({ streams: ["climate"] });
+    const end = { topic: "", payload: Buffer.alloc(0), clientId: "d0", deviceId: "d0", receivedAt: at, qos: 2 };
+    expect(readAll(share).entries).toEqual([
+      { offset: 0, kind: "accepted", stream: "power", message: message(0) },
+      { offset: 1, kind: "released", stream: "", message: { ...end, packetId: 7 } },
+      { offset: 2, kind: "released", stream: "", message: { ...end, packetId: 0 } },
     ]);
   });
 
@@ -139,6 +158,13 @@ describe("open", () => {
     child.stdout?.on("data", (chunk: string) => (output += chunk));
     await once(child, "close");
     expect(output).toBe("SLUICE_JOURNAL_LOCKED");
+  });
+
+  test("is not kept from it by a lock file with foreign content", async ({ dir, open }) => {
+    await writeFile(join(dir, "lock"), Buffer.alloc(5000, "garbage"));
+    const journal = await open();
+    await commit(journal, 0, 1);
+    await expect(open()).rejects.toEqual(expect.objectContaining({ code: "SLUICE_JOURNAL_LOCKED" }));
   });
 
   test("is refused with a reason when the folder cannot be one", async ({ dir }) => {
@@ -236,6 +262,103 @@ describe("full", () => {
     await close(first);
     const second = await open({ maxBytes: 20_000 });
     expect(second.state).toBe("full");
+  });
+});
+
+describe("expire", () => {
+  test("never fills up: the oldest go unread, and are told exactly", async ({ open }) => {
+    const maxBytes = 100_000;
+    const journal = await open({ maxBytes, whenFull: "expire" });
+    const expired: number[] = [];
+    let isFull = false;
+    using _ = journal.onState(() => (isFull ||= journal.state !== "open"));
+    using __ = journal.onNotice((notice) => {
+      if (notice.kind !== "expired") return;
+      expect(notice.from).toBe(expired.at(-1) ?? 150);
+      expired.push(notice.to);
+    });
+    // A consumer has come so far, and is dead since.
+    journal.trim(toOffset(150));
+    for (let part = 0; part < 50; part += 1) await commit(journal, part * 50, part * 50 + 50);
+    await commit(journal, 2500, 2501);
+    expect(isFull).toBe(false);
+    expect(expired.length).toBeGreaterThan(3);
+    const { bytes, firstOffset } = journal.stats();
+    expect(bytes).toBeLessThan(maxBytes);
+    expect(firstOffset).toBe(expired.at(-1));
+    const { entries, lost } = readAll(journal.share, 150);
+    expect(payloads(entries)).toEqual(sequences(firstOffset, 2501));
+    expect(lost).toEqual([]);
+  });
+
+  test("under a reader: it passes over what is gone, tells exactly what, and reads on", async ({ open }) => {
+    const journal = await open({ maxBytes: 100_000, whenFull: "expire" });
+    const lost: LostRange[] = [];
+    using reader = openReader(journal.share, toOffset(0), (range) => lost.push(range));
+    await commit(journal, 0, 50);
+    expect(reader.read({ records: 10, bytes: 2 ** 20 })).toHaveLength(10);
+    for (let part = 1; part < 50; part += 1) await commit(journal, part * 50, part * 50 + 50);
+    const rest: JournalEntry[] = [];
+    const more = (): JournalEntry[] => reader.read({ records: 1000, bytes: 2 ** 20 });
+    for (let entries = more(); entries.length > 0; entries = more()) rest.push(...entries);
+    const missing = lost.reduce((sum, { from, to }) => sum + to - from, 0);
+    expect(lost.map(({ kind }) => kind)).toEqual(["trimmed"]);
+    expect(10 + rest.length + missing).toBe(2500);
+  });
+});
+
+describe("retain", () => {
+  test("keeps for replay what everybody has read, and gives it up for what comes", async ({ open }) => {
+    const maxBytes = 100_000;
+    const journal = await open({ maxBytes, retain: { bytes: 40_000 } });
+    let isFull = false;
+    using _ = journal.onState(() => (isFull ||= journal.state !== "open"));
+    journal.trim(toOffset(500));
+    for (let part = 0; part < 10; part += 1) await commit(journal, part * 50, part * 50 + 50);
+    expect(journal.stats().firstOffset).toBe(0);
+    for (let part = 10; part < 40; part += 1) {
+      journal.trim(journal.durable);
+      await commit(journal, part * 50, part * 50 + 50);
+    }
+    const { bytes, firstOffset } = journal.stats();
+    expect(firstOffset).toBeGreaterThan(500);
+    expect(bytes).toBeGreaterThan(30_000);
+    expect(bytes).toBeLessThan(70_000);
+    // Nobody reads any longer: what is retained goes first, and then the journal is full.
+    for (let part = 40; journal.state === "open"; part += 1) await commit(journal, part * 50, part * 50 + 50);
+    expect(isFull).toBe(true);
+    expect(journal.stats().firstOffset).toBeGreaterThan(firstOffset);
+    expect(journal.stats().heldBytes).toBeGreaterThan(0.7 * maxBytes);
+    const { entries, lost } = readAll(journal.share, 1950);
+    expect([payloads(entries)[0], lost]).toEqual(['{"seq":1950}', []]);
+  });
+
+  test("by age holds over a restart", async ({ dir, open }) => {
+    const options = { segmentBytes: 4096, retain: { time: 3_600_000 } };
+    const first = await open(options);
+    for (let part = 0; part < 5; part += 1) await commit(first, part * 50, part * 50 + 50);
+    await close(first);
+    const [oldest = ""] = await segmentFiles(dir);
+    const hourAgo = new Date(Date.now() - 3_700_000);
+    await utimes(join(dir, oldest), hourAgo, hourAgo);
+    const second = await open(options);
+    second.trim(second.durable);
+    await commit(second, 250, 251);
+    await commit(second, 251, 252);
+    const left = await segmentFiles(dir);
+    expect(left).not.toContain(oldest);
+    expect(left.length).toBeGreaterThan(2);
+  });
+});
+
+describe("a disk with little room", () => {
+  test("makes the journal full before it is full to the last byte", async ({ open }) => {
+    const journal = await open({ reserveBytes: 2 ** 50 });
+    await commit(journal, 0, 1);
+    await when(journal, () => journal.state === "full");
+    expect(journal.hint).toContain("journal.reserveBytes");
+    await commit(journal, 1, 2);
+    expect(payloads(readAll(journal.share).entries)).toEqual(sequences(0, 2));
   });
 });
 

@@ -16,6 +16,7 @@ import * as fc from "fast-check";
 import { describe, expect } from "vitest";
 import { openCursor } from "../../src/journal/cursor.ts";
 import { nodeDisk } from "../../src/journal/disk.ts";
+import { headName, openHead } from "../../src/journal/head.ts";
 import { recover } from "../../src/journal/recovery.ts";
 import { encodeSegmentHeader, toSegmentName } from "../../src/journal/segment.ts";
 import { toOffset } from "../../src/reading.ts";
@@ -36,6 +37,14 @@ function writeCommits(dir: string, counts: readonly number[]): number[] {
   return sizes;
 }
 
+/** The head as it was when so many records were durable: what comes behind was not acknowledged. */
+function setHead(dir: string, durable: number): void {
+  const { id: journalId } = recover(dir);
+  rmSync(join(dir, headName));
+  using head = openHead({ dir, journalId, epoch: 1 });
+  head.advance({ durable: toOffset(durable), first: toOffset(0), segment: 1 });
+}
+
 function flip(path: string, at: number): void {
   const bytes = readFileSync(path);
   bytes.writeUInt8(bytes.readUInt8(at) ^ 0xff, at);
@@ -45,28 +54,31 @@ function flip(path: string, at: number): void {
 describe("a torn tail", () => {
   test("is cut wherever it is torn; what was acknowledged stays", ({ dir }) => {
     const [, second = 0, third = 0] = writeCommits(dir, [3, 3, 2]);
+    setHead(dir, 6);
     const whole = readFileSync(pathOf(dir, 1));
     for (let size = second; size < third; size += 1) {
       writeFileSync(pathOf(dir, 1), whole.subarray(0, size));
       const { next, lastCommit, report } = recover(dir);
-      expect([next, report.tornBytes, report.damaged]).toEqual([6, size - second, []]);
+      expect([next, report.tornBytes, report.lost]).toEqual([6, size - second, []]);
       expect([lastCommit?.base, lastCommit?.end]).toEqual([3, 6]);
     }
   });
 
   test("of zeros or of garbage is cut too", ({ dir }) => {
     const [, second = 0] = writeCommits(dir, [3, 3, 2]);
+    setHead(dir, 6);
     for (const fill of [0, 0x53]) {
       const bytes = readFileSync(pathOf(dir, 1));
       writeFileSync(pathOf(dir, 1), Buffer.concat([bytes.fill(fill, second), Buffer.alloc(5000, fill)]));
       const { next, report } = recover(dir);
-      expect([next, report.damaged]).toEqual([6, []]);
+      expect([next, report.lost]).toEqual([6, []]);
       expect(report.tornBytes).toBe(sizeOf(dir, 1) - second);
     }
   });
 
   test("is gone from the file after the start", async ({ dir, open }) => {
     const [, second = 0, third = 0] = writeCommits(dir, [3, 3, 2]);
+    setHead(dir, 6);
     truncateSync(pathOf(dir, 1), third - 1);
     const journal = await open({ streams: ["climate"] });
     expect(journal.recovered).toMatchObject({ tornBytes: third - 1 - second, rewritten: 3 });
@@ -84,8 +96,9 @@ describe("a torn tail", () => {
         const each = mkdtempSync(join(dir, "each-"));
         const sizes = writeCommits(each, commits);
         const size = Math.floor(where * (sizes.at(-1) ?? 0));
-        truncateSync(pathOf(each, 1), size);
         const durable = commits.reduce((sum, count, index) => sum + ((sizes[index] ?? 0) <= size ? count : 0), 0);
+        setHead(each, durable);
+        truncateSync(pathOf(each, 1), size);
         const { read, commit: give } = openStore(each);
         expect(read()).toEqual(sequences(0, durable));
         give(3);
@@ -143,7 +156,7 @@ describe("the last commit", () => {
     writeFileSync(pathOf(dir, 1), old);
     const again = await open();
     expect(payloads(readAll(again.share).entries)).toEqual(sequences(0, 5));
-    expect(again.recovered.damaged).toEqual([]);
+    expect(again.recovered.lost).toEqual([]);
   });
 
   test("that was all of its segment leaves no file behind, and a copy of it is void", async ({ dir, open }) => {
@@ -178,11 +191,12 @@ describe("damage of acknowledged data", () => {
     const [first = 0, second = 0] = sizes;
     flip(pathOf(dir, 1), second - 20);
     const journal = await open();
-    const damaged = { segment: 1, fromByte: first, toByte: second, from: 3, to: 7, inLastCommit: false };
-    expect(journal.recovered).toMatchObject({ damaged: [damaged], tornBytes: 0 });
-    const { entries, lost } = readAll(journal.share);
+    const damaged = [{ file: toSegmentName(1), fromByte: first, toByte: second }];
+    const lost = [{ from: 3, to: 7, damaged, missing: undefined, inLastCommit: false }];
+    expect(journal.recovered).toMatchObject({ lost, tornBytes: 0 });
+    const { entries, lost: passed } = readAll(journal.share);
     expect(payloads(entries)).toEqual([...sequences(0, 3), ...sequences(7, 14)]);
-    expect(lost).toEqual([{ kind: "damaged", from: 3, to: 7 }]);
+    expect(passed).toEqual([{ kind: "damaged", from: 3, to: 7 }]);
     expect(sizeOf(dir, 1)).toBe(sizes[2]);
   });
 
@@ -193,23 +207,24 @@ describe("damage of acknowledged data", () => {
     give(20_000);
     store.close();
     flip(pathOf(dir, 1), first + 100);
+    expect(recover(dir).report.lost).toMatchObject([{ from: 3, inLastCommit: false }]);
+    setHead(dir, 3);
     const { report, lastCommit } = recover(dir);
-    expect(report.damaged).toMatchObject([{ from: 3, fromByte: first, inLastCommit: true }]);
+    expect(report.lost).toMatchObject([{ from: 3, damaged: [{ fromByte: first }], inLastCommit: true }]);
     expect(lastCommit?.end).toBe(20_003);
   });
 
-  test("in an old segment is not touched by the start, and read around", async ({ dir, open }) => {
+  test("in an old segment is told when it is at an end of it, not touched, and read around", async ({ dir, open }) => {
     const { store, commit: give } = openStore(dir, nodeDisk, 4096);
     for (let part = 0; part < 10; part += 1) give(25);
     store.close();
     flip(pathOf(dir, 2), 1000);
     const before = readFileSync(pathOf(dir, 2));
     const journal = await open();
-    expect(journal.recovered.damaged).toEqual([]);
     const { entries, lost } = readAll(journal.share);
-    expect(lost).toHaveLength(1);
+    expect(lost).toEqual([{ kind: "damaged", from: 75, to: 100 }]);
+    expect(journal.recovered.lost).toMatchObject([{ from: 75, to: 100, damaged: [{ file: toSegmentName(2) }] }]);
     const [{ from, to } = { from: 0, to: 0 }] = lost;
-    expect(to - from).toBe(25);
     expect(payloads(entries)).toEqual([...sequences(0, from), ...sequences(to, 250)]);
     expect(readFileSync(pathOf(dir, 2))).toEqual(before);
   });
@@ -231,7 +246,7 @@ describe("damage of acknowledged data", () => {
     const bytes = readFileSync(pathOf(dir, 2));
     writeFileSync(pathOf(dir, 2), bytes.fill(0, 100));
     const journal = await open();
-    expect(journal.recovered.unreadable).toEqual([toSegmentName(2)]);
+    expect(journal.recovered.aside).toEqual([toSegmentName(2)]);
     expect(readdirSync(dir)).toContain(`${toSegmentName(2)}.damaged`);
     expect(readAll(journal.share).lost).toEqual([{ kind: "damaged", from: 60, to: 120 }]);
   });
@@ -280,14 +295,16 @@ describe("damage of acknowledged data", () => {
 describe("offsets", () => {
   test("below a cursor are not used again when the records are gone", async ({ dir, open }) => {
     const [first = 0] = writeCommits(dir, [3, 3]);
+    const { id: journalId } = recover(dir);
+    rmSync(join(dir, headName));
     mkdirSync(join(dir, "cursors"));
     {
-      await using cursor = openCursor({ dir: join(dir, "cursors"), name: "sqlite", start: toOffset(0) });
+      await using cursor = openCursor({ dir: join(dir, "cursors"), name: "sqlite", journalId, start: toOffset(0) });
       cursor.commit(toOffset(6));
     }
     truncateSync(pathOf(dir, 1), first);
     const journal = await open();
-    expect(journal.recovered.skipped).toEqual({ from: 3, to: 6 });
+    expect(journal.recovered.lost).toMatchObject([{ from: 3, to: 6 }]);
     expect([journal.next, journal.durable]).toEqual([6, 6]);
     await commit(journal, 6, 7);
     const { entries, lost } = readAll(journal.share);

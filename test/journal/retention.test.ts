@@ -26,6 +26,7 @@ const rules = (given: Partial<RetentionRules> = {}): RetentionRules => ({
 const state = (released: number, given: Partial<StoreState> = {}): StoreState => ({
   otherBytes: 0,
   released: toOffset(released),
+  keepFrom: Infinity,
   nowMs: 10_000,
   lackingBytes: 0,
   ...given,
@@ -51,6 +52,13 @@ describe("what has been read", () => {
     const retain = { time: 7_500, bytes: 350 };
     expect(countDeletable(segments(5), state(50), rules({ retain }))).toBe(2);
     expect(countDeletable(segments(5), state(50), rules({ retain: { ...retain, bytes: 150 } }))).toBe(4);
+  });
+
+  test("stays from where the next start wants it, until its room is needed", () => {
+    expect(countDeletable(segments(5), state(50, { keepFrom: 30 }), rules())).toBe(3);
+    expect(countDeletable(segments(5), state(50, { keepFrom: 29 }), rules())).toBe(2);
+    expect(countDeletable(segments(5), state(20, { keepFrom: 30 }), rules())).toBe(2);
+    expect(countDeletable(segments(5), state(50, { keepFrom: 0 }), rules({ maxBytes: 400 }))).toBe(2);
   });
 
   test("does not stay when its room is needed, in the journal or on the disk", () => {

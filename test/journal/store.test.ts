@@ -8,7 +8,10 @@ import { createFaultyDisk } from "./faulty-disk.ts";
 import { sequences, test } from "./fixtures.ts";
 import { openStore } from "./store-harness.ts";
 
-const files = (dir: string): string[] => readdirSync(dir).toSorted();
+const files = (dir: string): string[] =>
+  readdirSync(dir)
+    .filter((name) => name.endsWith(".seg"))
+    .toSorted();
 
 describe("a commit", () => {
   for (const operation of ["write", "sync"] as const) {
@@ -63,7 +66,7 @@ describe("a commit", () => {
       [1, 0, 3],
       [2, 3, 5],
     ]);
-    expect([next, report.damaged, report.rewritten]).toEqual([9, [], 4]);
+    expect([next, report.lost, report.rewritten]).toEqual([9, [], 4]);
     expect(openStore(dir).read()).toEqual(sequences(0, 9));
   });
 

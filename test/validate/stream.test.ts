@@ -45,6 +45,34 @@ describe("defineStream", () => {
   });
 });
 
+describe("dedupe", () => {
+  const keyed = defineStream({
+    name: "climate",
+    topic: "devices/{device}/telemetry",
+    codec: json,
+    schema: z.object({ seq: z.number() }),
+    dedupe: { key: ({ seq }) => seq.toFixed() },
+  });
+
+  test("remembers 100,000 keys unless the stream says how many", () => {
+    expect(streamSettings.parse(keyed).dedupe?.window).toBe(100_000);
+    expect(streamSettings.parse({ ...keyed, dedupe: { ...keyed.dedupe, window: 5 } }).dedupe?.window).toBe(5);
+  });
+
+  test("changes nothing of the type of the readings", () => {
+    expectTypeOf<ReadingOf<typeof keyed>>().toEqualTypeOf<Reading<"climate", { seq: number }>>();
+    expectTypeOf(keyed).toExtend<StreamDefinition>();
+  });
+
+  test("is refused without a key function, with a window out of bounds, and with what it does not know", () => {
+    const wrong = (dedupe: unknown): string[] => problems({ ...keyed, dedupe });
+    expect(wrong({ key: "seq" })).toEqual(["[0].dedupe.key expected a function from the data to text"]);
+    for (const window of [0, 1.5, 1_000_001, "5"]) expect(wrong({ ...keyed.dedupe, window })).toHaveLength(1);
+    expect(wrong({ ...keyed.dedupe, windwo: 5 })).toEqual(['[0].dedupe Unrecognized key: "windwo"']);
+    expect(wrong({})).toHaveLength(1);
+  });
+});
+
 describe("streamsSettings", () => {
   test("names every problem at once", () => {
     const wrong = { name: "Climate!", topic: "a/#/b", codec: {}, schema: {}, time: 5, tpoic: "x" };

@@ -1,0 +1,57 @@
+import { expect, test, vi } from "vitest";
+import { runHandler } from "../../src/dispatch/run-handler.ts";
+import type { LostRange } from "../../src/journal/reader.ts";
+import { type Offset, toOffset } from "../../src/reading.ts";
+
+test("a handler whose cursor lies before the journal's beginning, or that ends in a gap, tells it and goes on behind", async () => {
+  const stopping = new AbortController();
+  const lost: LostRange[] = [];
+  const cursor = {
+    position: toOffset(3),
+    durable: toOffset(3),
+    origin: "kept" as const,
+    commit(to: Offset) {
+      cursor.position = to;
+    },
+    flush: () => {},
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  };
+  const seen: number[] = [];
+  const reader = {
+    position: toOffset(0),
+    lag: 0,
+    seek() {
+      reader.position = toOffset(10);
+    },
+    read() {
+      seen.push(cursor.position);
+      reader.position = toOffset(20);
+      return [];
+    },
+    wait() {
+      stopping.abort();
+      return Promise.resolve();
+    },
+    [Symbol.dispose]: () => {},
+  };
+  await runHandler({
+    reader,
+    cursor,
+    registry: { names: [], interpreted: [], find: vi.fn(), read: vi.fn() } as never,
+    parking: { park: vi.fn() } as never,
+    progress: {
+      lost: (range: LostRange) => lost.push(range),
+      holding: vi.fn(),
+      running: vi.fn(),
+      failed: vi.fn(),
+    } as never,
+    backoff: {},
+    stopping: stopping.signal,
+    abort: stopping.signal,
+    stream: "climate",
+    handler: () => Promise.resolve(),
+    publish: () => Promise.resolve(),
+  });
+  expect(lost).toEqual([{ kind: "trimmed", from: 3, to: 10 }]);
+  expect([seen, cursor.position]).toEqual([[10], 20]);
+});
