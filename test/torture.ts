@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { parseArgs } from "node:util";
-import { isBroken } from "./e2e/crash/check.ts";
+import { broken, formatResult } from "./e2e/crash/report.ts";
 import { type CrashResult, runCrashes } from "./e2e/crash/run.ts";
 import { openLoopDisk } from "./e2e/disks.ts";
 
@@ -40,12 +40,7 @@ function onCrash(crashes: number, acknowledged: number): void {
   if (crashes % 10 === 0) console.log(`${crashes} crashes, ${acknowledged} acknowledged`);
 }
 
-function tell(crash: string, { crashes, whileStarting, verdicts, errors, seconds }: CrashResult): void {
-  console.table(verdicts);
-  console.log(
-    `${crash}: ${crashes} crashes, ${whileStarting} of them while starting; seed ${seed}, ${seconds.toFixed(0)} s, ` +
-      `${errors.length} lines of level ERROR`,
-  );
-  for (const line of errors.slice(0, 20)) console.log(JSON.stringify(line));
-  if (verdicts.some(isBroken) || errors.length > 0) process.exitCode = 1;
+function tell(crash: string, result: CrashResult): void {
+  console.log(formatResult(crash, result));
+  if (broken(result).length > 0) process.exitCode = 1;
 }

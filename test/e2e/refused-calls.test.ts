@@ -6,11 +6,11 @@ import { readFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { constants } from "node:os";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import type { MqttClient } from "mqtt";
 import { expect } from "vitest";
 import { errors } from "../../src/errors.ts";
 import { type GatewayProcess, test } from "../fixtures.ts";
+import { errorsOf, readMetric, troublesOf, until } from "./observe.ts";
 import { readRows } from "./rows.ts";
 import { needs } from "./tools.ts";
 
@@ -55,9 +55,6 @@ const harmless: readonly Case[] = [
   { name: "EIO on fdatasync of a cursor", rules: [["sync", "cursor", EIO]] },
 ];
 
-const errorLevel = 50;
-const pollMs = 10;
-const patienceMs = 60_000;
 /** Of a burst: more than a segment, so that the journal needs a new one. */
 const burst = 6;
 const pad = "x".repeat(200_000);
@@ -126,22 +123,6 @@ function createSender(client: MqttClient): Sender {
   };
 }
 
-async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
-  const patience = AbortSignal.timeout(patienceMs);
-  while (!(await condition())) {
-    if (patience.aborted) throw new Error(`waited in vain: ${what}`);
-    await delay(pollMs);
-  }
-}
-
-const errorsOf = ({ log }: GatewayProcess): readonly unknown[] =>
-  log.filter(({ level }) => Number(level) >= errorLevel);
-
-async function receivedBy(gateway: GatewayProcess): Promise<number> {
-  const { text } = await gateway.fetch("/metrics");
-  return Number(/^gateway_messages_received_total\{qos="1"\} (\d+)$/m.exec(text)?.[1] ?? 0);
-}
-
 const config = `
 import { defineGateway, defineStream, json, sqlite, tcp, z } from "sluice";
 const schema = z.looseObject({ seq: z.int() });
@@ -182,14 +163,14 @@ test("calls that the disk refuses: nothing is acknowledged meanwhile, a person i
 
 /** Nobody notices: there is a way around it. */
 async function refuse({ name, rules }: Case, times: number, { gateway, shim, sender }: Bench): Promise<void> {
-  const before = errorsOf(gateway).length;
+  const before = troublesOf(gateway).length;
   await shim.order(rules, times);
   await until(`${name}, ${times} times`, async () => {
     await sender.burst();
     return shim.refused() >= Math.abs(times);
   });
   expect(await gateway.fetch("/readyz"), name).toMatchObject({ status: 200 });
-  expect(errorsOf(gateway), name).toHaveLength(before);
+  expect(troublesOf(gateway), name).toHaveLength(before);
 }
 
 async function refuseForAWhile({ name, rules }: Case, { gateway, shim, sender }: Bench): Promise<void> {
@@ -203,7 +184,7 @@ async function refuseForAWhile({ name, rules }: Case, { gateway, shim, sender }:
   });
   const state = async (): Promise<unknown> => ({
     acknowledged: sender.acknowledged.length,
-    received: await receivedBy(gateway),
+    received: await readMetric(gateway, "gateway_messages_received_total"),
   });
   const atFailure = await state();
   sending.push(sender.burst());

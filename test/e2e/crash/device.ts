@@ -21,6 +21,8 @@ export interface DeviceOptions {
   readonly window: number;
   /** lowest: an identifier is used again at once; counting: as late as possible. Both are allowed [MQTT-2.3.1-2]. */
   readonly packetIds: "lowest" | "counting";
+  /** What a reading has beside its numbers. */
+  readonly padBytes: number;
   readonly random: Random;
 }
 
@@ -39,6 +41,7 @@ export class Device {
   /** Sequence numbers in the order of their PUBACK or PUBREC; of QoS 0, of their sending. */
   readonly acknowledged: number[] = [];
   readonly #options: DeviceOptions;
+  readonly #pad: string;
   /** By packet identifier, in the order of their first sending. */
   readonly #unfinished = new Map<number, Unfinished>();
   #seq = 0;
@@ -49,6 +52,7 @@ export class Device {
 
   constructor(options: DeviceOptions) {
     this.#options = options;
+    this.#pad = "x".repeat(options.padBytes);
     this.id = options.id;
     this.kind = options.kind;
     this.#connect();
@@ -61,6 +65,11 @@ export class Device {
   /** True while nothing waits for an acknowledgement. */
   get settled(): boolean {
     return this.#unfinished.size === 0;
+  }
+
+  /** From now on nothing that arrives is noticed, until the next connection. */
+  deafen(): void {
+    this.#socket?.removeAllListeners("data");
   }
 
   get online(): boolean {
@@ -145,7 +154,7 @@ export class Device {
   }
 
   #send(packetId: number, seq: number, dup: boolean): void {
-    const payload = `{"ts":${Date.now()},"seq":${seq},"metrics":{"temperature":21.5,"humidity":40}}`;
+    const payload = `{"ts":${Date.now()},"seq":${seq},"metrics":{"temperature":21.5,"humidity":40},"pad":"${this.#pad}"}`;
     const qos = qosOf[this.kind];
     const { topic } = this;
     this.#socket?.write(generate({ cmd: "publish", topic, payload, qos, dup, retain: false, messageId: packetId }));
