@@ -4,7 +4,8 @@
 
 import { join } from "node:path";
 import { expect } from "vitest";
-import { type GatewayProcess, test } from "../fixtures.ts";
+import { test } from "../fixtures.ts";
+import type { GatewayProcess, StartOptions } from "../gateway-process.ts";
 import { checkSink, isBroken } from "./crash/check.ts";
 import { fleetConfig } from "./crash/config.ts";
 import { findPort, type Fleet, openFleet } from "./crash/fleet.ts";
@@ -33,62 +34,95 @@ async function openFailingDisk(dir: string): Promise<FailingDisk> {
   return { disk, ground, [Symbol.asyncDispose]: () => kept.disposeAsync() };
 }
 
-const endings = {
-  "is well again": [],
-  "the process is killed, and the page cache is lost": ["kill", "remount"],
-  "the process is killed, and the page cache shows what was never written until the power goes": ["kill", "power cut"],
-} as const;
+interface Bench {
+  readonly disk: LoopDisk;
+  readonly ground: Disk;
+  readonly fleet: Fleet;
+  readonly path: string;
+  /** One that cannot write at first. */
+  readonly gateway: GatewayProcess;
+  /** Starts it again; nothing may be said to be damaged or missing. */
+  restart(): Promise<GatewayProcess>;
+}
 
-test.for(Object.entries(endings))(
-  "write-back fails, then the disk %s: nothing that was acknowledged is lost or doubled",
-  async ([, steps], { start, dir, skip }) => {
-    needs(skip, "mount", "mkfs.ext4", "python3");
-    await using failing = await openFailingDisk(dir);
-    const { disk, ground } = failing;
-    const path = join(dir, "readings.db");
-    const launch = {
-      dataDir: join(disk.path, "data"),
-      config: fleetConfig({ sqlite: path }, { segmentBytes: 32 * MIB }),
-      mqttPort: await findPort(),
-    };
-    let gateway = await start(launch);
-    using fleet = openFleet({ port: launch.mqttPort, devices, seed: 1 });
-    await fleet.reaches(some);
-    // Folders are on the disk before it fails, not only in the file system's own journal: it gives up when it loses one.
-    await gateway.end("SIGTERM");
-    await disk.remount();
-    gateway = await start(launch);
-    await fleet.reaches(fleet.acknowledged() + some);
-    await ground.fill();
-    await until("not ready", async () => !(await isReady(gateway)));
-    await standsStill(gateway, fleet);
-    expect(troublesOf(gateway)).toEqual(["failed"]);
-    if (steps[0] === "kill") await gateway.end("SIGKILL");
-    await ground.free();
-    if (steps[0] === "kill") {
-      if (steps[1] === "remount") await disk.remount();
-      gateway = await start(launch);
-      expect(errorsOf(gateway)).toEqual([]);
-      await fleet.reaches(fleet.acknowledged() + some);
-    }
-    if (steps[1] === "power cut") {
-      await loseEverythingElse(disk, gateway, fleet);
-      gateway = await start(launch);
-      expect(errorsOf(gateway)).toEqual([]);
-    }
-    await until("ready", () => isReady(gateway));
-    await fleet.reaches(fleet.acknowledged() + some);
-    await fleet.settle();
-    await caughtUp(gateway);
-    await gateway.end("SIGTERM");
-    expect(checkSink("sqlite", path, fleet.devices).filter(isBroken)).toEqual([]);
-  },
-);
+/** Brings a gateway under load to where its disk fails. */
+async function openBench(
+  opened: AsyncDisposableStack,
+  dir: string,
+  start: (options: Partial<StartOptions>) => Promise<GatewayProcess>,
+): Promise<Bench> {
+  const { disk, ground } = opened.use(await openFailingDisk(dir));
+  const path = join(dir, "readings.db");
+  const config = fleetConfig({ sqlite: path }, { segmentBytes: 32 * MIB });
+  const launch = { dataDir: join(disk.path, "data"), config, mqttPort: await findPort() };
+  const first = await start(launch);
+  const fleet = opened.use(openFleet({ port: launch.mqttPort, devices, seed: 1 }));
+  await fleet.reaches(some);
+  // Folders are on the disk before it fails, not only in the file system's own journal: it gives up when it loses one.
+  await first.end("SIGTERM");
+  await disk.remount();
+  const gateway = await start(launch);
+  await fleet.reaches(fleet.acknowledged() + some);
+  await ground.fill();
+  await until("not ready", async () => !(await isReady(gateway)));
+  await standsStill(gateway, fleet);
+  expect(troublesOf(gateway)).toEqual(["failed"]);
+  const restart = async (): Promise<GatewayProcess> => {
+    const next = await start(launch);
+    expect(errorsOf(next)).toEqual([]);
+    return next;
+  };
+  return { disk, ground, fleet, path, gateway, restart };
+}
 
-async function loseEverythingElse(disk: LoopDisk, gateway: GatewayProcess, fleet: Fleet): Promise<void> {
+async function endsWell(gateway: GatewayProcess, { fleet, path }: Bench): Promise<void> {
+  await until("ready", () => isReady(gateway));
+  await fleet.reaches(fleet.acknowledged() + some);
+  await fleet.settle();
+  await caughtUp(gateway);
+  await gateway.end("SIGTERM");
+  expect(checkSink("sqlite", path, fleet.devices).filter(isBroken)).toEqual([]);
+}
+
+test("write-back fails for a while: nothing that was acknowledged is lost or doubled", async ({ start, dir, skip }) => {
+  needs(skip, "mount", "mkfs.ext4");
+  await using opened = new AsyncDisposableStack();
+  const bench = await openBench(opened, dir, start);
+  await bench.ground.free();
+  await endsWell(bench.gateway, bench);
+});
+
+test("write-back fails, then the process is killed and the page cache is gone: nothing is lost or doubled", async ({
+  start,
+  dir,
+  skip,
+}) => {
+  needs(skip, "mount", "mkfs.ext4");
+  await using opened = new AsyncDisposableStack();
+  const bench = await openBench(opened, dir, start);
+  await bench.gateway.end("SIGKILL");
+  await bench.ground.free();
+  await bench.disk.remount();
+  await endsWell(await bench.restart(), bench);
+});
+
+test("write-back fails, the process is killed, the next one is shown what was never written, then the power goes: nothing is lost or doubled", async ({
+  start,
+  dir,
+  skip,
+}) => {
+  needs(skip, "mount", "mkfs.ext4", "python3");
+  await using opened = new AsyncDisposableStack();
+  const bench = await openBench(opened, dir, start);
+  const { disk, ground, fleet } = bench;
+  await bench.gateway.end("SIGKILL");
+  await ground.free();
+  const gateway = await bench.restart();
+  await fleet.reaches(fleet.acknowledged() + some);
   const cut = await disk.openSwitch();
   fleet.deafen();
   await cut();
   await gateway.end("SIGKILL");
   await disk.remount();
-}
+  await endsWell(await bench.restart(), bench);
+});

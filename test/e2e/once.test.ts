@@ -127,6 +127,9 @@ interface Status {
   readonly consumers: readonly [{ readonly durable: number }];
 }
 
+const readStatus = async (gateway: GatewayProcess): Promise<Status> =>
+  JSON.parse((await gateway.fetch("/")).text) as Status;
+
 describe("a gateway that cannot write a checkpoint", () => {
   const small = `
 import { defineGateway, defineStream, json, sqlite, tcp, z } from "sluice";
@@ -163,8 +166,7 @@ export default defineGateway({
     };
     /** The sink's cursor is on disk, so that the journal could be trimmed, and its thread has had a commit since. */
     const trimmed = async (): Promise<void> => {
-      const status = async (): Promise<Status> => JSON.parse((await gateway.fetch("/")).text) as Status;
-      while ((await status()).consumers[0].durable < seq) await delay(20);
+      while ((await readStatus(gateway)).consumers[0].durable < seq) await delay(20);
       await sendMiB(1 / 16);
     };
     const first = (await readdir(journal)).find((name) => name.endsWith(".seg")) ?? "";

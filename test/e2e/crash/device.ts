@@ -115,24 +115,12 @@ export class Device {
   }
 
   #receive(packet: Packet): void {
-    switch (packet.cmd) {
-      case "connack":
-        this.#resume(packet);
-        break;
-      case "puback":
-        this.#acknowledge(packet.messageId ?? 0);
-        this.#unfinished.delete(packet.messageId ?? 0);
-        break;
-      case "pubrec":
-        this.#acknowledge(packet.messageId ?? 0);
-        this.#release(packet.messageId ?? 0);
-        break;
-      case "pubcomp":
-        this.#unfinished.delete(packet.messageId ?? 0);
-        break;
-      default:
-        throw new TypeError(`${this.id} received ${packet.cmd}`);
-    }
+    const { cmd, messageId = 0 } = packet;
+    if (cmd === "connack") this.#resume(packet);
+    else if (cmd === "puback" || cmd === "pubrec") this.#acknowledge(messageId);
+    else if (cmd !== "pubcomp") throw new TypeError(`${this.id} received ${cmd}`);
+    if (cmd === "pubrec") this.#release(messageId);
+    else this.#unfinished.delete(messageId);
   }
 
   #resume({ returnCode }: IConnackPacket): void {

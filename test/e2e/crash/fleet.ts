@@ -48,7 +48,6 @@ export function openFleet({ port, devices: ofEachKind, seed, padBytes = 0, kinds
       random: createRandom(seed, index, deviceKinds.indexOf(kind)),
     });
   const devices = kinds.flatMap((kind) => Array.from({ length: ofEachKind }, (_, index) => open(kind, index)));
-  const count = (some: readonly Device[]): number => some.reduce((sum, device) => sum + device.acknowledged.length, 0);
   const acknowledged = (): number => count(devices);
   const random = createRandom(seed, ofEachKind);
   const ticking = setInterval(() => {
@@ -74,6 +73,9 @@ export function openFleet({ port, devices: ofEachKind, seed, padBytes = 0, kinds
     },
   };
 }
+
+const count = (devices: readonly Device[]): number =>
+  devices.reduce((sum, { acknowledged }) => sum + acknowledged.length, 0);
 
 /**
  * A free port outside the range from which the system takes the ports of clients: a client that knocks at a port of that
