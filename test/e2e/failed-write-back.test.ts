@@ -2,6 +2,7 @@
 // kernel shows the lost bytes as if they were there. The file system is in an image on a tmpfs that is full: it believes in
 // space that the disk below does not have.
 
+import { constants } from "node:os";
 import { join } from "node:path";
 import { expect } from "vitest";
 import { test } from "../fixtures.ts";
@@ -12,8 +13,10 @@ import { findPort, type Fleet, openFleet } from "./crash/fleet.ts";
 import { standsStill } from "./crash/still.ts";
 import { type Disk, type LoopDisk, openLoopDisk, openTmpfs } from "./disks.ts";
 import { caughtUp, errorsOf, isReady, troublesOf, until } from "./observe.ts";
+import { openShim } from "./shim.ts";
 import { needs } from "./tools.ts";
 
+const { EIO } = constants.errno;
 const MIB = 2 ** 20;
 /** Of each kind. */
 const devices = 10;
@@ -50,6 +53,7 @@ async function openBench(
   opened: AsyncDisposableStack,
   dir: string,
   start: (options: Partial<StartOptions>) => Promise<GatewayProcess>,
+  env: Readonly<Record<string, string>> = {},
 ): Promise<Bench> {
   const { disk, ground } = opened.use(await openFailingDisk(dir));
   const path = join(dir, "readings.db");
@@ -61,7 +65,7 @@ async function openBench(
   // Folders are on the disk before it fails, not only in the file system's own journal: it gives up when it loses one.
   await first.end("SIGTERM");
   await disk.remount();
-  const gateway = await start(launch);
+  const gateway = await start({ ...launch, env });
   await fleet.reaches(fleet.acknowledged() + some);
   await ground.fill();
   await until("not ready", async () => !(await isReady(gateway)));
@@ -111,9 +115,18 @@ test("write-back fails, the process is killed, the next one is shown what was ne
   dir,
   skip,
 }) => {
-  needs(skip, "mount", "mkfs.ext4", "python3");
+  needs(skip, "mount", "mkfs.ext4", "python3", "gcc");
   await using opened = new AsyncDisposableStack();
-  const bench = await openBench(opened, dir, start);
+  // What was never written is not cut off either, so that it is there to be seen.
+  const shim = await openShim(dir);
+  await shim.order(
+    [
+      ["truncate", "segment", EIO],
+      ["unlink", "segment", EIO],
+    ],
+    -1,
+  );
+  const bench = await openBench(opened, dir, start, shim.env);
   const { disk, ground, fleet } = bench;
   await bench.gateway.end("SIGKILL");
   await ground.free();

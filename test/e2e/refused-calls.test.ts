@@ -1,17 +1,14 @@
 // P1, P2, P7: any call with which the journal touches its disk may be refused, once or for a while. Nothing is acknowledged
 // that is not on the disk, a person is told once, and it goes on by itself when the disk is well again.
 
-import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
-import { writeFile } from "node:fs/promises";
 import { constants } from "node:os";
-import { join } from "node:path";
 import type { MqttClient } from "mqtt";
 import { expect } from "vitest";
 import { errors } from "../../src/errors.ts";
 import { type GatewayProcess, test } from "../fixtures.ts";
 import { errorsOf, readMetric, troublesOf, until } from "./observe.ts";
 import { readRows } from "./rows.ts";
+import { openShim, type Rule, type Shim } from "./shim.ts";
 import { needs } from "./tools.ts";
 
 const { ENOSPC, EIO, EROFS, EDQUOT, EMFILE, EACCES } = constants.errno;
@@ -19,8 +16,7 @@ const SHORT = 0;
 
 interface Case {
   readonly name: string;
-  /** call, scope, errno; see fault-shim.c. */
-  readonly rules: readonly (readonly [call: string, scope: "segment" | "folder" | "cursor", errno: number])[];
+  readonly rules: readonly Rule[];
 }
 
 /** Each once (a fresh segment takes the commit) and until the disk is well again. */
@@ -58,40 +54,6 @@ const harmless: readonly Case[] = [
 /** Of a burst: more than a segment, so that the journal needs a new one. */
 const burst = 6;
 const pad = "x".repeat(200_000);
-
-/** What stands between the gateway and libc. */
-interface Shim {
-  readonly env: Readonly<Record<string, string>>;
-  /** `times` for each rule; -1: until the next order. */
-  order(rules: Case["rules"], times: number): Promise<void>;
-  /** Calls that were refused since the last order. */
-  refused(): number;
-  /** Writes and syncs of files whose sync had failed. */
-  again(): number;
-}
-
-async function openShim(dir: string): Promise<Shim> {
-  const library = join(dir, "fault-shim.so");
-  execFileSync("gcc", ["-shared", "-fPIC", "-o", library, join(import.meta.dirname, "fault-shim.c"), "-ldl"]);
-  const control = join(dir, "control");
-  const log = join(dir, "faults");
-  await writeFile(control, "0\n");
-  await writeFile(log, "");
-  let orders = 0;
-  const count = (what: RegExp): number =>
-    readFileSync(log, "utf8")
-      .split("\n")
-      .filter((line) => what.test(line)).length;
-  return {
-    env: { LD_PRELOAD: library, FAULT_CONTROL: control, FAULT_LOG: log },
-    async order(rules, times) {
-      orders += 1;
-      await writeFile(control, [orders, ...rules.map((rule) => [...rule, times].join(" ")), ""].join("\n"));
-    },
-    refused: () => count(new RegExp(`^failed ${orders} `)),
-    again: () => count(/^again /),
-  };
-}
 
 /** A gateway behind a shim and a device that sends it large readings. */
 interface Bench {
