@@ -6,7 +6,7 @@ const threads = [
   "test/devices-sim/{fleet,main}.test.ts",
   "test/dispatch/{dispatcher,exactly-once}.test.ts",
   "test/intake/{checkpointer,restore}.test.ts",
-  "test/journal/{crash,journal,mutation,recovery}.test.ts",
+  "test/journal/{crash,hung-files,journal,mutation,recovery}.test.ts",
 ];
 
 /**

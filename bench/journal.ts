@@ -1,148 +1,130 @@
-// What a record costs on the main thread, how long a commit takes at a paced rate, and how fast a reader reads back.
-//   node bench/journal.ts [folder on the disk to measure, default: the system's temporary folder]
+// The journal against the databases that could stand in its place: what a record costs on the main thread, how long it
+// takes until it is durable, and how fast it is read back. The stores take turns within a round (A B C A B C …), so that
+// what else the machine does hits all; each turn is a process of its own with an empty folder.
 
+import { fork } from "node:child_process";
+import { once } from "node:events";
+import { closeSync, fdatasyncSync, openSync, writeSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
-import { cpus, release, tmpdir } from "node:os";
 import { join } from "node:path";
-import { createHistogram, type RecordableHistogram } from "node:perf_hooks";
-import { argv, stdout, version } from "node:process";
-import { setImmediate as turn, setTimeout as sleep } from "node:timers/promises";
-import { openJournal, type Journal } from "../src/journal/journal.ts";
-import { openReader } from "../src/journal/reader.ts";
-import { toOffset, type Message } from "../src/reading.ts";
+import { createHistogram } from "node:perf_hooks";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import type { StoreName } from "./journal-stores.ts";
+import { toPercentiles, type Percentiles, type TurnMessage, type TurnResult, type TurnSetup } from "./journal-turn.ts";
 
-const payloadBytes = 150;
-const streams = ["climate"];
-const say = (line: string): void => void stdout.write(`${line}\n`);
-
-/** As from the wire: fresh strings and a payload that is a view of a larger buffer. */
-function createMessages(): readonly Message[] {
-  const socket = Buffer.alloc(1024 * payloadBytes, "{");
-  return Array.from({ length: 1024 }, (_, index) => {
-    const deviceId = `sensor-${String(index).padStart(6, "0")}`;
-    return {
-      topic: `devices/${deviceId}/telemetry`,
-      payload: socket.subarray(index * payloadBytes, (index + 1) * payloadBytes),
-      clientId: deviceId,
-      deviceId,
-      receivedAt: Date.now(),
-      qos: 1 as const,
-      packetId: 0,
-    };
-  });
+export interface JournalOptions {
+  readonly rounds: number;
+  /** Of each paced turn. */
+  readonly measureMs: number;
+  /** Of each turn at full speed. */
+  readonly records: number;
+  readonly payloadBytes: number;
+  /** Each turn gets a folder of its own below it; removed afterwards. */
+  readonly dataDir: string;
 }
 
-function append(journal: Journal, messages: readonly Message[], count: number): void {
-  for (let index = 0; index < count; index += 1) {
-    const message = messages[index % messages.length];
-    if (message !== undefined) journal.append(message, "climate");
-  }
+/** paced: the same number of records each second. full: as fast as the store takes them. hung: paced, in trouble. */
+export type Load = `paced ${number}` | "full" | `hung ${number}`;
+
+export interface Turn extends TurnResult {
+  readonly store: StoreName;
+  readonly load: Load;
+  readonly round: number;
 }
 
-async function measureAppend(journal: Journal, messages: readonly Message[]): Promise<void> {
-  for (let round = 0; round < 4; round += 1) {
-    const rounds = 60;
-    const perRound = 20_000;
-    let busyMs = 0;
-    const startedMs = performance.now();
-    for (let part = 0; part < rounds; part += 1) {
-      const partMs = performance.now();
-      append(journal, messages, perRound);
-      busyMs += performance.now() - partMs;
-      while (journal.congested) await turn();
+/** What the bare disk takes for a write and fdatasync of as many bytes as the journal's commits had on average. */
+export interface DiskTurn {
+  readonly store: "disk";
+  readonly load: Load;
+  readonly round: number;
+  readonly bytes: number;
+  readonly latencyMs: Percentiles;
+}
+
+/** Records a second. */
+const rates = [10_000, 50_000, 100_000];
+const hungRate = 50_000;
+/** Libuv's default. As many file operations hang. */
+const poolThreads = 4;
+const stores: readonly StoreName[] = ["nothing", "journal", "level", "lmdb"];
+const diskTurnMs = 2000;
+/** Between two writes to the bare disk, as between two commits. */
+const diskPauseMs = 2;
+/** A record without its payload: header, client id and topic. */
+const recordBytes = 60;
+
+/** Calls `onTurn` after each measurement. Throws when a store fails, and when aborted. */
+export async function runJournal(
+  options: JournalOptions,
+  onTurn: (turn: Turn | DiskTurn) => void,
+  signal: AbortSignal,
+): Promise<readonly (Turn | DiskTurn)[]> {
+  const turns: (Turn | DiskTurn)[] = [];
+  const add = (turn: Turn | DiskTurn): void => {
+    turns.push(turn);
+    onTurn(turn);
+  };
+  for (let round = 1; round <= options.rounds; round += 1) {
+    for (const perSecond of rates) {
+      const load: Load = `paced ${perSecond}`;
+      for (const store of stores) {
+        const result = await runTurn(options, { store, perSecond, hung: 0 }, signal);
+        add({ store, load, round, ...result });
+        if (store !== "journal") continue;
+        const bytes = Math.round((result.records / result.commits) * (options.payloadBytes + recordBytes));
+        add({ store: "disk", load, round, bytes, latencyMs: await measureDisk(options.dataDir, bytes) });
+        if (perSecond !== hungRate) continue;
+        const inTrouble = await runTurn(options, { store, perSecond, hung: poolThreads }, signal);
+        add({ store, load: `hung ${perSecond}`, round, ...inTrouble });
+      }
     }
-    await journal.flush();
-    const nanoseconds = (busyMs / (rounds * perRound)) * 1e6;
-    const perSecond = (rounds * perRound) / (performance.now() - startedMs) / 1000;
-    say(
-      `append     ${nanoseconds.toFixed(0)} ns/record on the main thread, ${perSecond.toFixed(2)} M records/s durable`,
-    );
-  }
-}
-
-function toText(histogram: RecordableHistogram): string {
-  const ms = (percentile: number): string => (histogram.percentile(percentile) / 1000).toFixed(2);
-  return `p50 ${ms(50)} ms, p99 ${ms(99)} ms, max ${ms(100)} ms`;
-}
-
-/** Latency of a record: from its append to the moment the main thread knows that it is durable. */
-async function measureCommits(journal: Journal, messages: readonly Message[], perSecond: number): Promise<void> {
-  const latency = createHistogram();
-  const disk = createHistogram();
-  const waiting: { readonly offset: number; readonly atMs: number }[] = [];
-  using _ = journal.onDurable((to) => {
-    const nowMs = performance.now();
-    disk.record(Math.max(1, Math.round(journal.stats().lastCommitMs * 1000)));
-    for (let [first] = waiting; first !== undefined && first.offset < to; [first] = waiting) {
-      latency.record(Math.max(1, Math.round((nowMs - first.atMs) * 1000)));
-      waiting.shift();
+    for (const store of stores) {
+      add({ store, load: "full", round, ...(await runTurn(options, { store, hung: 0 }, signal)) });
     }
-  });
-  const commits = journal.stats().commits;
-  const startedMs = performance.now();
-  let sent = 0;
-  for (let nowMs = startedMs; nowMs - startedMs < 5000; nowMs = performance.now()) {
-    const due = Math.floor(((nowMs - startedMs) / 1000) * perSecond) - sent;
-    if (due > 0) {
-      append(journal, messages, due);
-      sent += due;
-      waiting.push({ offset: journal.next - 1, atMs: nowMs });
-    }
-    await sleep(1);
   }
-  await journal.flush();
-  const made = journal.stats().commits - commits;
-  say(`commit     ${perSecond} records/s: ${toText(latency)}; of it write and sync ${toText(disk)}; ${made} commits`);
+  return turns;
 }
 
-function measureReading(journal: Journal): void {
-  for (let round = 0; round < 3; round += 1) {
-    using reader = openReader(journal.share, toOffset(0));
-    const startedMs = performance.now();
-    let records = 0;
-    let payload = 0;
-    for (let part = reader.read(limit); part.length > 0; part = reader.read(limit)) {
-      records += part.length;
-      for (const { message } of part) payload += message.payload.length;
-    }
-    const seconds = (performance.now() - startedMs) / 1000;
-    say(
-      `read       ${(records / seconds / 1e6).toFixed(2)} M records/s, ${(payload / seconds / 1e6).toFixed(0)} MB/s of payload`,
-    );
+async function runTurn(
+  { dataDir, records, measureMs, payloadBytes }: JournalOptions,
+  turn: Pick<TurnSetup, "store" | "perSecond" | "hung">,
+  signal: AbortSignal,
+): Promise<TurnResult> {
+  const dir = await mkdtemp(join(dataDir, "bench-"));
+  const setup: TurnSetup = { ...turn, dir, records, measureMs, payloadBytes };
+  try {
+    const env = { ...process.env, UV_THREADPOOL_SIZE: String(poolThreads) };
+    const child = fork(fileURLToPath(new URL("journal-turn.ts", import.meta.url)), { env, signal });
+    const exit = once(child, "exit");
+    child.send(setup);
+    const answer = await Promise.race([
+      once(child, "message").then(([message]) => message as TurnMessage),
+      exit.then((): TurnMessage => ({ kind: "failed", reason: "its process ended early" })),
+    ]);
+    await exit;
+    if (answer.kind === "failed") throw new Error(`${turn.store}: ${answer.reason}`);
+    return answer.result;
+  } finally {
+    // An aborted turn may still be writing.
+    await rm(dir, { recursive: true, maxRetries: 5 });
   }
 }
 
-function measureSeek(journal: Journal): void {
-  using reader = openReader(journal.share, toOffset(0));
-  const startedMs = performance.now();
-  const seeks = 20;
-  for (let index = 0; index < seeks; index += 1) {
-    reader.seek(toOffset(Math.floor((journal.durable * index) / seeks)));
-    reader.read({ records: 1, bytes: 1 });
+/** As the writer thread does it: appended to a growing file, synchronously. */
+async function measureDisk(dataDir: string, bytes: number): Promise<Percentiles> {
+  const dir = await mkdtemp(join(dataDir, "bench-"));
+  const fd = openSync(join(dir, "disk"), "wx");
+  const took = createHistogram();
+  const commit = Buffer.alloc(bytes, "{");
+  for (const startedMs = performance.now(); performance.now() - startedMs < diskTurnMs;) {
+    const beganMs = performance.now();
+    writeSync(fd, commit);
+    fdatasyncSync(fd);
+    took.record(Math.max(1, Math.round((performance.now() - beganMs) * 1000)));
+    await sleep(diskPauseMs);
   }
-  say(`seek       ${((performance.now() - startedMs) / seeks).toFixed(1)} ms`);
-}
-
-const limit = { records: 1000, bytes: 1024 * 1024 };
-const dir = await mkdtemp(join(argv[2] ?? tmpdir(), "sluice-bench-"));
-try {
-  say(`${cpus().length} × ${cpus()[0]?.model ?? "?"}, Linux ${release()}, Node ${version}, payload ${payloadBytes} B`);
-  const messages = createMessages();
-  {
-    await using journal = await openJournal({ dir, streams, maxBytes: 8 * 2 ** 30 });
-    await measureAppend(journal, messages);
-    const { bytes } = journal.stats();
-    say(
-      `on disk    ${(bytes / journal.durable).toFixed(1)} B/record: ${messages[0]?.topic} from ${messages[0]?.clientId}`,
-    );
-    measureReading(journal);
-    measureSeek(journal);
-    for (const perSecond of [100, 10_000, 50_000, 100_000]) await measureCommits(journal, messages, perSecond);
-  }
-  const startedMs = performance.now();
-  await using journal = await openJournal({ dir, streams, maxBytes: 8 * 2 ** 30 });
-  const scanMs = journal.recovered.elapsedMs;
-  say(`open       ${(performance.now() - startedMs).toFixed(0)} ms, of it recovery ${scanMs.toFixed(0)} ms`);
-} finally {
+  closeSync(fd);
   await rm(dir, { recursive: true });
+  return toPercentiles(took);
 }

@@ -31,9 +31,9 @@ const fileSystems: Readonly<Record<number, string>> = {
   0x2fc12fc1: "zfs",
 };
 
-export async function describeMachine(dataDir: string): Promise<Machine> {
+/** `packages`: whose versions are part of what was measured. */
+export async function describeMachine(dataDir: string, packages: readonly string[]): Promise<Machine> {
   const { type } = await statfs(dataDir);
-  const packages = ["aedes", "zod", "mqtt-packet"];
   return {
     date: new Date().toISOString(),
     cpu: cpus()[0]?.model.trim() ?? "unknown",

@@ -1,9 +1,12 @@
-// The benchmarks: `npm run bench -- ingest` (the default). Loopback only; stops by itself; ends only its own children.
+// The benchmarks: `npm run bench -- ingest` (the default) or `journal`. Loopback only; stops by itself; ends only its own
+// children.
 
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { Command, InvalidArgumentError } from "commander";
 import { runIngest, toRatio, toSpread, type Round, type Spread } from "./ingest.ts";
+import { toRows, toTable as toJournalTable, toVerdicts } from "./journal-report.ts";
+import { runJournal, type DiskTurn, type Turn } from "./journal.ts";
 import { describeMachine, toText } from "./machine.ts";
 import type { ServerName } from "./servers.ts";
 
@@ -24,7 +27,7 @@ interface IngestFlags {
 
 async function ingest(flags: IngestFlags): Promise<void> {
   await mkdir(flags.dataDir, { recursive: true });
-  const machine = await describeMachine(flags.dataDir);
+  const machine = await describeMachine(flags.dataDir, ["aedes", "zod", "mqtt-packet"]);
   console.log(`${toText(machine)}\n`);
   console.log(
     `QoS 1, ${flags.connections} connections, window ${flags.window}, ${flags.payload} bytes of JSON, ` +
@@ -52,12 +55,67 @@ async function ingest(flags: IngestFlags): Promise<void> {
   for (const [name, ratio] of Object.entries(ratios)) {
     if (ratio !== undefined) console.log(`gateway / aedes, ${name}: ${spread(ratio, 2)}`);
   }
-  const file = root("bench/results/ingest.json");
+  await writeResult("ingest", { machine, flags: withoutDataDir(flags), ratios, rounds });
+}
+
+interface JournalFlags {
+  readonly payload: number;
+  readonly seconds: number;
+  readonly records: number;
+  readonly rounds: number;
+  readonly dataDir: string;
+}
+
+async function journal(flags: JournalFlags): Promise<void> {
+  await mkdir(flags.dataDir, { recursive: true });
+  const machine = await describeMachine(flags.dataDir, ["classic-level", "lmdb"]);
+  console.log(`${toText(machine)}\n`);
+  const turns = await runJournal(
+    {
+      rounds: flags.rounds,
+      measureMs: flags.seconds * 1000,
+      records: flags.records * 1000,
+      payloadBytes: flags.payload,
+      dataDir: flags.dataDir,
+    },
+    (turn) => console.log(toTurnLine(turn)),
+    abortOnSignal(),
+  );
+  const rows = toRows(turns);
+  const [table, verdicts] = [toJournalTable(rows), toVerdicts(rows)];
+  console.log(`\n${table}\n\n${verdicts.join("\n")}`);
+  await writeResult("journal", { machine, flags: withoutDataDir(flags), rows, turns });
+  const howMuch = `${flags.rounds} rounds of ${flags.seconds} s each`;
+  await writeSection("journal", `${toText(machine)}\n${howMuch}\n\n${table}\n\n- ${verdicts.join("\n- ")}`);
+}
+
+const toTurnLine = (turn: Turn | DiskTurn): string =>
+  [
+    `round ${turn.round}  ${turn.load.padEnd(13)} ${turn.store.padEnd(8)}`,
+    `p50 ${turn.latencyMs.p50.toFixed(2)} p99 ${turn.latencyMs.p99.toFixed(2)} ms`.padEnd(26),
+    turn.store === "disk" ? `${turn.bytes} B` : `${turn.mainThreadNsPerRecord} ns/record with the loop`,
+  ].join("");
+
+/** Where the files stood is the machine's business; their file system is in `machine`. */
+function withoutDataDir<F extends { readonly dataDir: string }>({ dataDir: _dataDir, ...said }: F): Omit<F, "dataDir"> {
+  return said;
+}
+
+async function writeResult(name: string, result: object): Promise<void> {
+  const file = `bench/results/${name}.json`;
   await mkdir(root("bench/results"), { recursive: true });
-  // Where the journal stood is the machine's business; its file system is in `machine`.
-  const { dataDir: _dataDir, ...said } = flags;
-  await writeFile(file, `${JSON.stringify({ name: "ingest", machine, flags: said, ratios, rounds }, undefined, 2)}\n`);
-  console.log("\nwritten to bench/results/ingest.json");
+  await writeFile(root(file), `${JSON.stringify({ name, ...result }, undefined, 2)}\n`);
+  console.log(`\nwritten to ${file}`);
+}
+
+/** Replaces the figures in docs/benchmarks.md. */
+async function writeSection(name: string, text: string): Promise<void> {
+  const file = root("docs/benchmarks.md");
+  const before = await readFile(file, "utf8");
+  const [begin, end] = [`<!-- ${name}: written by the benchmark -->\n`, `<!-- /${name} -->`];
+  const [from, to] = [before.indexOf(begin) + begin.length, before.indexOf(end)];
+  if (from < begin.length || to < from) throw new Error(`docs/benchmarks.md has no section ${name}`);
+  await writeFile(file, `${before.slice(0, from)}${text}\n${before.slice(to)}`);
 }
 
 /** Ctrl-C ends the children, gateway last, and removes its journal. */
@@ -129,6 +187,17 @@ program
   .option("--servers <names>", "which to measure", servers, serverNames)
   .option("--data-dir <dir>", "where the gateway's journal goes; its disk is part of what is measured", root("data"))
   .action(ingest);
+program
+  .command("journal")
+  .description(
+    "the journal against LevelDB and LMDB: cost of an append, latency of a commit, reading back; interleaved",
+  )
+  .option("--payload <bytes>", "size of a message", integer(1, 10_000), 150)
+  .option("--seconds <s>", "the measured window of a paced turn", integer(1, 600), 4)
+  .option("--records <thousands>", "records of a turn at full speed, in thousands", integer(10, 10_000), 1500)
+  .option("--rounds <n>", "measurements of each store", integer(1, 100), 5)
+  .option("--data-dir <dir>", "where the stores go; its disk is part of what is measured", root("data"))
+  .action(journal);
 try {
   await program.parseAsync();
 } catch (error) {

@@ -115,7 +115,7 @@ function measureRestore(journal: Journal, path: string, name: string, given = re
 
 const dir = await mkdtemp(join(argv[2] ?? tmpdir(), "sluice-bench-"));
 try {
-  say(toText(await describeMachine(dir)));
+  say(toText(await describeMachine(dir, ["zod"])));
   await using journal = await openJournal({ dir, streams: registry.names, maxBytes: 8 * 2 ** 30 });
   const path = join(dir, "checkpoint");
   const restored = restore(journal, path);

@@ -115,7 +115,7 @@ function isWanted({ offset, stream, message }: JournalEntry, options: DumpOption
 }
 
 function toLine({ offset, kind, stream, message, rejection }: JournalEntry): string {
-  const { receivedAt, deviceId, clientId, topic, qos } = message;
+  const { receivedAt, deviceId, clientId, topic, qos, packetId } = message;
   const payload = Buffer.from(message.payload.buffer, message.payload.byteOffset, message.payload.length);
   return `${JSON.stringify({
     offset,
@@ -126,6 +126,7 @@ function toLine({ offset, kind, stream, message, rejection }: JournalEntry): str
     client: clientId,
     topic,
     qos,
+    packetId: packetId === 0 ? undefined : packetId,
     payload: isUtf8(payload) ? payload.toString("utf8") : { base64: payload.toString("base64") },
     rejection,
   })}\n`;

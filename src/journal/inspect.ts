@@ -16,7 +16,7 @@ const maximumTries = 5;
 /** SQLite locks bytes from here on. */
 const sqliteLockByte = 0x4000_0000;
 
-export interface SegmentStat {
+interface SegmentStat {
   readonly name: string;
   readonly bytes: number;
   /** The first record, and behind the last. */
@@ -148,7 +148,8 @@ const isGone = (error: unknown): boolean =>
 /** Whether a process holds the journal's lock: asked of the kernel, since a try would be in the way of a start. */
 export function readLock(dir: string): JournalStat["lock"] {
   try {
-    const inode = statSync(join(dir, "lock")).ino;
+    const inode = statSync(join(dir, "lock"), { throwIfNoEntry: false })?.ino;
+    if (inode === undefined) return "free";
     const isHeld = readFileSync("/proc/locks", "utf8")
       .split("\n")
       .map((line) => /:(\d+) (\d+) \S+$/.exec(line))

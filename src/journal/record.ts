@@ -159,7 +159,7 @@ export function decodeRecord(slot: Slot, at: number, offset: Offset, context: Re
   const { bytes, view } = slot;
   const end = at + view.getUint32(at, true);
   const flags = view.getUint8(at + 6);
-  const lengths = view.getUint32(at + 8, true);
+  const lengths = view.getInt32(at + 8, true);
   const namesAt = at + recordHeaderBytes;
   let next = namesAt + (lengths & 0xffff) + (lengths >>> 16);
   if ((flags & deviceIdFlag) !== 0) next += 2 + view.getUint16(next, true);

@@ -116,12 +116,13 @@ export function survey(dir: string, whole: boolean): Survey {
 
 /** The journal's id, by its headers, else by its head; a new one when the folder is new. */
 function identify(dir: string, found: readonly FoundSegment[], head: Slot | undefined): string {
-  const ids = new Set(found.map(({ header }) => header?.journalId).filter((id) => id !== undefined));
-  const [id, other] = ids;
+  const names = new Map(found.flatMap(({ header, name }) => (header === undefined ? [] : [[header.journalId, name]])));
+  const [id, other] = names.keys();
   if (other !== undefined) {
+    const files = [...names].map(([one, name]) => `${name} of ${one}`);
     throw new SluiceError(
       "SLUICE_JOURNAL_DAMAGED",
-      `${dir} has segments of more than one journal: ${[...ids].join(", ")}`,
+      `${dir} has segments of more than one journal: ${files.join(", ")}`,
     );
   }
   if (id !== undefined) return id;

@@ -54,13 +54,13 @@ export const message = (payload: string, receivedAt = Date.now()): Message => ({
   packetId: 0,
 });
 
-export async function openBench(options: Partial<JournalOptions> = {}): Promise<Bench> {
+export async function openBench(special: Partial<JournalOptions> = {}): Promise<Bench> {
   const dir = await mkdtemp(join(tmpdir(), "sluice-dispatch-"));
   onTestFinished(() => rm(dir, { recursive: true, force: true }));
   const dataDir = join(dir, "data");
   const journalDir = join(dataDir, "journal");
   await mkdir(dataDir);
-  const journal = await openJournal({ dir: journalDir, streams: ["climate", "other"], maxBytes: 2 ** 30, ...options });
+  const journal = await openJournal({ dir: journalDir, streams: ["climate", "other"], maxBytes: 2 ** 30, ...special });
   onTestFinished(() => journal[Symbol.asyncDispose]());
   const states: string[] = [];
   const logged: string[] = [];

@@ -1,4 +1,4 @@
-import { expect, test, vi } from "vitest";
+import { expect, test } from "vitest";
 import { runHandler } from "../../src/dispatch/run-handler.ts";
 import type { LostRange } from "../../src/journal/reader.ts";
 import { type Offset, toOffset } from "../../src/reading.ts";
@@ -6,6 +6,7 @@ import { type Offset, toOffset } from "../../src/reading.ts";
 test("a handler whose cursor lies before the journal's beginning, or that ends in a gap, tells it and goes on behind", async () => {
   const stopping = new AbortController();
   const lost: LostRange[] = [];
+  const failures: unknown[] = [];
   const cursor = {
     position: toOffset(3),
     durable: toOffset(3),
@@ -37,13 +38,13 @@ test("a handler whose cursor lies before the journal's beginning, or that ends i
   await runHandler({
     reader,
     cursor,
-    registry: { names: [], interpreted: [], find: vi.fn(), read: vi.fn() } as never,
-    parking: { park: vi.fn() } as never,
+    registry: {} as never,
+    parking: {} as never,
     progress: {
       lost: (range: LostRange) => lost.push(range),
-      holding: vi.fn(),
-      running: vi.fn(),
-      failed: vi.fn(),
+      holding: () => {},
+      running: () => {},
+      failed: (cause: unknown) => failures.push(cause),
     } as never,
     backoff: {},
     stopping: stopping.signal,
@@ -53,5 +54,5 @@ test("a handler whose cursor lies before the journal's beginning, or that ends i
     publish: () => Promise.resolve(),
   });
   expect(lost).toEqual([{ kind: "trimmed", from: 3, to: 10 }]);
-  expect([seen, cursor.position]).toEqual([[10], 20]);
+  expect([seen, cursor.position, failures]).toEqual([[10], 20, []]);
 });

@@ -291,6 +291,19 @@ describe("expire", () => {
     expect(lost).toEqual([]);
   });
 
+  test("says nothing of what every consumer has read and only the next start wanted", async ({ open }) => {
+    const journal = await open({ maxBytes: 100_000, whenFull: "expire" });
+    const notices: unknown[] = [];
+    using _ = journal.onNotice((notice) => notices.push(notice));
+    for (let part = 0; part < 50; part += 1) {
+      journal.trim(journal.durable, toOffset(20));
+      await commit(journal, part * 50, part * 50 + 50);
+    }
+    expect(journal.stats().firstOffset).toBeGreaterThan(20);
+    expect(journal.stats().bytes).toBeGreaterThan(50_000);
+    expect(notices).toEqual([]);
+  });
+
   test("under a reader: it passes over what is gone, tells exactly what, and reads on", async ({ open }) => {
     const journal = await open({ maxBytes: 100_000, whenFull: "expire" });
     const lost: LostRange[] = [];

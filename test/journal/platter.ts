@@ -30,6 +30,10 @@ export interface PowerDisk extends Disk {
   watch(head: Head): Head;
 }
 
+const broken = (): never => {
+  throw new Error("EIO: the disk is told to fail");
+};
+
 export function openPowerDisk(dir: string): PowerDisk {
   const files = new Map<string, File>();
   const open = new Map<number, string>();
@@ -58,10 +62,6 @@ export function openPowerDisk(dir: string): PowerDisk {
     running?.[Symbol.dispose]();
     running = undefined;
   }
-  const broken = (): never => {
-    throw new Error("EIO: the disk is told to fail");
-  };
-
   return {
     create(path) {
       if (trip("create") !== undefined) broken();

@@ -313,6 +313,54 @@ describe("offsets", () => {
   });
 });
 
+describe("a lost end", () => {
+  test("is told by the head, and nothing of what is left of it is cut", ({ dir }) => {
+    const [, second = 0, third = 0] = writeCommits(dir, [3, 3, 2]);
+    truncateSync(pathOf(dir, 1), third - 10);
+    const before = readFileSync(pathOf(dir, 1));
+    const { store, recovered, readAll: readEach } = openStore(dir);
+    const damaged = [{ file: toSegmentName(1), fromByte: second, toByte: third - 10 }];
+    const lost = [{ from: 6, to: 8, damaged, missing: undefined, inLastCommit: false }];
+    expect(recovered).toMatchObject({ next: 8, lastCommit: undefined, report: { lost, tornBytes: 0, rewritten: 0 } });
+    expect(readEach().lost).toEqual([{ kind: "damaged", from: 6, to: 8 }]);
+    expect(readFileSync(pathOf(dir, 1))).toEqual(before);
+    store.close();
+  });
+
+  test("that is a whole segment without one valid frame is kept under another name", ({ dir }) => {
+    const { store, commit: give } = openStore(dir, nodeDisk, 4096);
+    for (let part = 0; part < 4; part += 1) give(60);
+    store.close();
+    const bytes = readFileSync(pathOf(dir, 4));
+    writeFileSync(pathOf(dir, 4), bytes.fill(0, 80));
+    const again = openStore(dir, nodeDisk, 4096);
+    const damaged = [{ file: toSegmentName(4), fromByte: 80, toByte: bytes.length }];
+    expect(again.recovered.report).toMatchObject({
+      lost: [{ from: 180, to: 240, damaged }],
+      aside: [toSegmentName(4)],
+    });
+    expect(readdirSync(dir)).toContain(`${toSegmentName(4)}.damaged`);
+    again.store.close();
+  });
+});
+
+test("a segment that is put back after a start without it counts again", ({ dir }) => {
+  const { store, commit: give } = openStore(dir, nodeDisk, 4096);
+  for (let part = 0; part < 10; part += 1) give(60);
+  store.close();
+  const last = readdirSync(dir).findLast((name) => name.endsWith(".seg")) ?? "";
+  const bytes = readFileSync(join(dir, last));
+  rmSync(join(dir, last));
+  const without = openStore(dir, nodeDisk, 4096);
+  expect(without.recovered.report.lost).toMatchObject([{ from: 540, to: 600, missing: { first: 10, last: 10 } }]);
+  without.commit(10);
+  without.store.close();
+  writeFileSync(join(dir, last), bytes);
+  const again = openStore(dir, nodeDisk, 4096);
+  expect([again.recovered.report.lost, again.read()]).toEqual([[], sequences(0, 610)]);
+  again.store.close();
+});
+
 describe("a folder that is not one journal", () => {
   test("with segments of two journals is refused", ({ dir }) => {
     const [one, two] = [join(dir, "one"), join(dir, "two")];

@@ -49,17 +49,19 @@ function startTwice(dir: string): ReturnType<typeof recover>["report"] {
   return first;
 }
 
+const makePipe = (path: string): void => void execFileSync("sh", ["-c", 'mkfifo "$0"', path]);
+
 describe("a start goes well beside", () => {
   const strange: Readonly<Record<string, (dir: string) => void>> = {
     "a folder that has a segment's name": (dir) => mkdirSync(join(dir, toSegmentName(9))),
     "a folder with the highest number": (dir) => mkdirSync(join(dir, "4294967295.seg")),
     "an empty segment with the highest number": (dir) => writeFileSync(join(dir, "9999999999.seg"), ""),
     "a link to nothing": (dir) => symlinkSync("nowhere", join(dir, toSegmentName(5))),
-    "a pipe that nobody writes to": (dir) => void execFileSync("mkfifo", [join(dir, toSegmentName(6))]),
+    "a pipe that nobody writes to": (dir) => makePipe(join(dir, toSegmentName(6))),
     "what a file system keeps for itself": (dir) => mkdirSync(join(dir, "lost+found")),
     "a cursor whose name is no encoding": (dir) => writeFileSync(join(dir, "cursors", "%zz.cursor"), "?"),
     "a cursor that is a folder": (dir) => mkdirSync(join(dir, "cursors", "y.cursor")),
-    "a cursor that is a pipe": (dir) => void execFileSync("mkfifo", [join(dir, "cursors", "p.cursor")]),
+    "a cursor that is a pipe": (dir) => makePipe(join(dir, "cursors", "p.cursor")),
     "a cursor that is a link to nothing": (dir) => symlinkSync("nowhere", join(dir, "cursors", "z.cursor")),
     "an empty cursor": (dir) => truncateSync(join(dir, "cursors", "x.cursor"), 0),
     "half a cursor": (dir) => truncateSync(join(dir, "cursors", "x.cursor"), 300),
@@ -70,6 +72,10 @@ describe("a start goes well beside", () => {
     "an empty head": (dir) => truncateSync(join(dir, headName), 0),
     "a second copy of a segment": (dir) =>
       writeFileSync(join(dir, toSegmentName(8)), readFileSync(join(dir, toSegmentName(2)))),
+    "a copy of a segment, under a higher number and without a header that tells": (dir) => {
+      const copy = readFileSync(join(dir, toSegmentName(2)));
+      writeFileSync(join(dir, toSegmentName(8)), copy.fill(0, 0, 20));
+    },
     "two segments that have changed places": (dir) => {
       const [two, three] = [2, 3].map((number) => readFileSync(join(dir, toSegmentName(number))));
       writeFileSync(join(dir, toSegmentName(3)), two ?? "");
@@ -105,15 +111,16 @@ test("what is set aside is never written over", async ({ dir }) => {
   expect(readdirSync(dir)).toContain("0000000008.seg.2.damaged");
 });
 
+/** Gives what stands at 8, the version, another value, with the right checksum. */
+function raiseVersion(path: string, checksumAt: number, checksum: (bytes: Buffer) => number): void {
+  const bytes = readFileSync(path);
+  bytes.writeUInt16LE(2, 8);
+  bytes.writeUInt32LE(checksum(bytes), checksumAt);
+  writeFileSync(path, bytes);
+}
+const bySlot = (bytes: Buffer): number => crc32(bytes.subarray(0, 508));
+
 describe("a start is refused, with the name of the file, and changes nothing, because", () => {
-  /** Gives what stands at 8, the version, another value, with the right checksum. */
-  function raiseVersion(path: string, checksumAt: number, checksum: (bytes: Buffer) => number): void {
-    const bytes = readFileSync(path);
-    bytes.writeUInt16LE(2, 8);
-    bytes.writeUInt32LE(checksum(bytes), checksumAt);
-    writeFileSync(path, bytes);
-  }
-  const bySlot = (bytes: Buffer): number => crc32(bytes.subarray(0, 508));
   const cases: Readonly<Record<string, readonly [file: string, code: string, change: (path: string) => void]>> = {
     "a segment is of a newer version": [
       toSegmentName(3),
