@@ -5,12 +5,20 @@ import { once } from "node:events";
 import { env } from "node:process";
 import type { TestContext } from "vitest";
 
+/** Mounts something, and a file as a loop device if there are any. */
+const mountProbe = `
+  dir=$(mktemp -d) && trap 'rmdir "$dir"' EXIT
+  mount -t tmpfs none "$dir" && umount "$dir" && losetup -f`;
+
 /** What a test may need, how to find out whether it is there, and the Debian package that brings it. */
 const programs = {
   mosquitto_pub: { probe: "command -v mosquitto_pub", package: "mosquitto-clients" },
   mosquitto_sub: { probe: "command -v mosquitto_sub", package: "mosquitto-clients" },
   mosquitto_passwd: { probe: "command -v mosquitto_passwd", package: "mosquitto" },
   python3: { probe: "command -v python3", package: "python3" },
+  "mkfs.ext4": { probe: "command -v mkfs.ext4", package: "e2fsprogs" },
+  mount: { probe: mountProbe, package: "mount, and run as root where mounting is allowed" },
+  gcc: { probe: "echo 'int main(void) { return 0; }' | gcc -xc -o /dev/null -", package: "gcc and libc6-dev" },
   paho: { probe: "/usr/bin/python3 -c 'import paho.mqtt.client'", package: "python3-paho-mqtt" },
 } as const;
 
