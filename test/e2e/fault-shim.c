@@ -2,8 +2,8 @@
 //
 // FAULT_CONTROL names a file that is read before each call which it might concern: a number, then a line per rule,
 // "<call> <scope> <errno> <times>". A new number begins all rules anew. <call>: open (to write), write, sync, truncate or
-// unlink. <scope>: segment (*.seg), folder (the journal's own, whose entries are synced) or cursor (*.cursor). <errno> 0:
-// half of the bytes are written. <times> -1: until told otherwise.
+// unlink. <scope>: segment (*.seg), folder (the journal's own, whose entries are synced), head, or cursor (*.cursor).
+// <errno> 0: half of the bytes are written. <times> -1: until told otherwise.
 // FAULT_LOG is appended to: "failed <number> <call> <scope>" for each call that was made to fail, and "again" in the place
 // of "failed" for each write or sync of a file whose sync had failed: the kernel may take lost pages for written ones.
 
@@ -36,6 +36,7 @@ static int endsWith(const char *text, const char *end) {
 static const char *scopeOf(const char *path) {
   if (endsWith(path, ".seg")) return "segment";
   if (endsWith(path, ".cursor")) return "cursor";
+  if (endsWith(path, "/journal/head")) return "head";
   return endsWith(path, "/journal") ? "folder" : NULL;
 }
 

@@ -47,6 +47,7 @@ const refusals: readonly Case[] = [
 /** These hold nobody up. */
 const harmless: readonly Case[] = [
   { name: "EIO on unlink", rules: [["unlink", "segment", EIO]] },
+  { name: "EIO on write of the head", rules: [["write", "head", EIO]] },
   { name: "ENOSPC on write of a cursor", rules: [["write", "cursor", ENOSPC]] },
   { name: "EIO on fdatasync of a cursor", rules: [["sync", "cursor", EIO]] },
 ];

@@ -8,7 +8,7 @@ import { join } from "node:path";
 /** Call, scope and errno; see fault-shim.c. */
 export type Rule = readonly [
   call: "open" | "write" | "sync" | "truncate" | "unlink",
-  scope: "segment" | "folder" | "cursor",
+  scope: "segment" | "folder" | "head" | "cursor",
   errno: number,
 ];
 
