@@ -110,7 +110,7 @@ export class WriterJournal implements Journal {
     if (!this.#full) return "";
     const { isDiskLow, freeBytes, heldBytes } = this.#figures;
     return isDiskLow
-      ? `Its disk has only ${freeBytes} bytes left. Free some, or lower journal.reserveBytes.`
+      ? `The journal's disk has only ${freeBytes} bytes left. Free some, or lower journal.reserveBytes.`
       : `It holds ${heldBytes} of ${this.#maxBytes} bytes that a sink still needs.`;
   }
 
