@@ -137,7 +137,7 @@ async function refuse({ name, rules }: Case, times: number, { gateway, shim, sen
 }
 
 async function refuseForAWhile({ name, rules }: Case, { gateway, shim, sender }: Bench): Promise<void> {
-  const before = errorsOf(gateway).length;
+  const before = troublesOf(gateway).length;
   const sending: Promise<void>[] = [];
   await shim.order(rules, -1);
   await until(`${name}: not ready`, async () => {
@@ -155,13 +155,13 @@ async function refuseForAWhile({ name, rules }: Case, { gateway, shim, sender }:
   await until(`${name}: is tried again`, () => shim.refused() >= refused + 2);
   expect(await state(), name).toEqual(atFailure);
   expect((await gateway.fetch("/readyz")).text, name).toContain(errors.SLUICE_JOURNAL_WRITE.sentence);
-  const told = errorsOf(gateway).slice(before);
+  const told = troublesOf(gateway).slice(before);
   expect(told, name).toMatchObject([{ state: "failed" }]);
   expect(JSON.stringify(told), name).toContain(errors.SLUICE_JOURNAL_WRITE.hint);
   await shim.order([], 0);
   await Promise.all(sending);
   expect(await gateway.fetch("/readyz"), name).toMatchObject({ status: 200 });
-  expect(errorsOf(gateway), name).toHaveLength(before + 1);
+  expect(troublesOf(gateway), name).toHaveLength(before + 1);
 }
 
 async function killWhileRefusing({ gateway, shim, sender }: Bench): Promise<void> {
