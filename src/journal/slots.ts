@@ -13,6 +13,7 @@ import { dirname } from "node:path";
 import { crc32 } from "node:zlib";
 import { SluiceError } from "../errors.ts";
 import { toOffset, type Offset } from "../reading.ts";
+import { nodeDisk } from "./disk.ts";
 
 const fileBytes = 4096;
 const slotBytes = 512;
@@ -67,7 +68,7 @@ export function openSlots(path: string, magic: SlotMagic, start: Slot): SlotFile
       encodeSlot(magic, generation, start).copy(whole, (generation % 2) * slotBytes);
       writeWhole(fd, whole, 0);
       fsyncSync(fd);
-      syncDir(dirname(path));
+      nodeDisk.syncDir(dirname(path));
     }
     const put = (slot: Slot): void => {
       writeWhole(fd, encodeSlot(magic, generation + 1, slot), ((generation + 1) % 2) * slotBytes);
@@ -163,13 +164,4 @@ function parseSlot(bytes: Buffer, path: string, magic: SlotMagic): Numbered | un
 function writeWhole(fd: number, bytes: Buffer, position: number): void {
   const written = writeSync(fd, bytes, 0, bytes.length, position);
   if (written !== bytes.length) throw new Error(`short write: ${written} of ${bytes.length} B`);
-}
-
-function syncDir(dir: string): void {
-  const fd = openSync(dir, "r");
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
 }
