@@ -7,7 +7,7 @@ import { writeCheckpoint } from "./checkpoint.ts";
 import type { Memory } from "./memory.ts";
 
 /** So many records are read again at a start in a fraction of a second. */
-const recordsApart = 200_000;
+const recordsApart = 100_000;
 const intervalMs = 60_000;
 /** A journal must not fill up with what sinks have taken and only a start needs. */
 const shareOfJournal = 1 / 8;
@@ -25,7 +25,7 @@ export interface CheckpointerOptions {
   readonly onWritten: () => void;
   /** It is tried again after a minute. */
   readonly onError: (error: Error) => void;
-  /** Default 200,000. */
+  /** Default 100,000. */
   readonly recordsApart?: number;
 }
 

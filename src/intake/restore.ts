@@ -12,8 +12,8 @@ import { toDigest } from "./key-window.ts";
 import { createMemory, type Memory } from "./memory.ts";
 
 /** No more than this is read, and no more than so many records are decoded for their keys: a start takes less than 2 s. */
-const foldBytes = 256 * 1024 * 1024;
-const keyRecords = 300_000;
+const foldBytes = 128 * 1024 * 1024;
+const keyRecords = 150_000;
 const chunk = { records: 5_000, bytes: 8 * 1024 * 1024 };
 
 export interface RestoreOptions {
@@ -27,9 +27,9 @@ export interface RestoreOptions {
     readonly sessions: number;
     readonly maximumInflightQos2: number;
   };
-  /** Default 256 MiB. */
+  /** Default 128 MiB. */
   readonly foldBytes?: number;
-  /** Default 300,000. */
+  /** Default 150,000. */
   readonly keyRecords?: number;
 }
 
