@@ -6,6 +6,7 @@ import {
   constants,
   existsSync,
   fstatSync,
+  lstatSync,
   openSync,
   readdirSync,
   readSync,
@@ -71,8 +72,8 @@ export function readFolder(dir: string): FoundFolder {
     if (naming(path, () => statSync(path, { throwIfNoEntry: false }))?.isFile() === true) {
       const segment = readStart(dir, name);
       (isMisnamed(segment) ? misnamed : segments).push(segment);
-    } else {
-      strange.push(name);
+    } else if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) {
+      strange.push(name); // else a gateway has trimmed it since the folder was listed
     }
   }
   const doubles: FoundSegment[] = [];
