@@ -5,8 +5,8 @@ import type { Offset } from "../reading.ts";
 import type { Disk } from "./disk.ts";
 import { encodeSegmentHeader, toSegmentName } from "./segment.ts";
 
-/** With so many files that cannot be deleted no further one is made. */
-const mostLeftovers = 16;
+/** With so many files of failed tries that cannot be deleted no further one is made. */
+const mostFailed = 16;
 
 export interface SegmentFilesOptions {
   readonly dir: string;
@@ -24,10 +24,16 @@ export interface SegmentFile {
   readonly bytes: number;
 }
 
+interface Leftover {
+  readonly bytes: number;
+  /** Of a try that failed. */
+  readonly isFailed: boolean;
+}
+
 export class SegmentFiles {
   readonly #options: SegmentFilesOptions;
-  /** Numbers and lengths of files that the disk refused to delete. They are tried again, and count until they are gone. */
-  readonly #leftovers = new Map<number, number>();
+  /** Files that the disk refused to delete, by number. They are tried again, and their bytes count until they are gone. */
+  readonly #leftovers = new Map<number, Leftover>();
   #nextNumber: number;
 
   constructor(options: SegmentFilesOptions) {
@@ -43,7 +49,7 @@ export class SegmentFiles {
   /** Of files that should be gone and are not. */
   get leftoverBytes(): number {
     let sum = 0;
-    for (const bytes of this.#leftovers.values()) sum += bytes;
+    for (const { bytes } of this.#leftovers.values()) sum += bytes;
     return sum;
   }
 
@@ -54,8 +60,8 @@ export class SegmentFiles {
   /** A file with its header, both durable. Throws when the disk refuses; then nothing of it is left, or a leftover. */
   create(base: Offset): SegmentFile {
     const { disk, dir, journalId, epoch, streams } = this.#options;
-    if (this.#leftovers.size >= mostLeftovers)
-      throw new Error(`${mostLeftovers} unfinished segments cannot be deleted`);
+    const failed = [...this.#leftovers.values()].filter(({ isFailed }) => isFailed).length;
+    if (failed >= mostFailed) throw new Error(`${failed} unfinished segments cannot be deleted`);
     const number = this.#nextNumber;
     const header = encodeSegmentHeader({ number, journalId, createdMs: Date.now(), baseOffset: base, epoch, streams });
     let fd: number;
@@ -81,22 +87,27 @@ export class SegmentFiles {
 
   /** Deletes a file that readers have seen, now or when the disk allows it. Its number is not used again. */
   remove(number: number, bytes: number): void {
-    if (!bestEffort(() => this.#options.disk.unlink(this.path(number)))) this.#leftovers.set(number, bytes);
+    this.#unlink(number, { bytes, isFailed: false });
   }
 
   /** Deletes a file that no reader has seen. Tries in the background must not use up the numbers, whose span is bounded. */
   discard({ number, bytes }: Pick<SegmentFile, "number" | "bytes">): void {
-    this.remove(number, bytes);
-    if (!this.#leftovers.has(number) && number === this.#nextNumber - 1) this.#nextNumber = number;
+    const isGone = this.#unlink(number, { bytes, isFailed: true });
+    if (isGone && number === this.#nextNumber - 1) this.#nextNumber = number;
   }
 
   /** Tries again to delete what could not be deleted. */
   clear(): void {
-    for (const [number, bytes] of this.#leftovers) {
-      this.#leftovers.delete(number);
-      this.remove(number, bytes);
-      if (this.#leftovers.has(number)) return; // the disk still refuses
+    for (const [number, leftover] of this.#leftovers) {
+      if (!this.#unlink(number, leftover)) return; // the disk still refuses
     }
+  }
+
+  #unlink(number: number, leftover: Leftover): boolean {
+    const isGone = bestEffort(() => this.#options.disk.unlink(this.path(number)));
+    if (isGone) this.#leftovers.delete(number);
+    else this.#leftovers.set(number, leftover);
+    return isGone;
   }
 }
 

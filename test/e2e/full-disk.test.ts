@@ -42,7 +42,9 @@ test.for([
     await disk.fill();
     await until("not ready", async () => !(await isReady(gateway)));
     const { text } = await gateway.fetch("/readyz");
-    expect(text).toMatch(/^the journal is (full: Its disk has only \d+ bytes left|failed: The journal cannot write)/);
+    expect(text).toMatch(
+      /^the journal is (full: The journal's disk has only \d+ bytes left|failed: The journal cannot write)/,
+    );
     await standsStill(gateway, fleet);
     expect(troublesOf(gateway)).toEqual([expect.stringMatching(/^(full|failed)$/)]);
     await disk.free();

@@ -112,6 +112,21 @@ describe("tries in the background", () => {
   });
 });
 
+test("a disk that deletes nothing stops no commit: what cannot be deleted counts until it is gone", ({ dir }) => {
+  const { disk, failNext, heal } = createFaultyDisk();
+  const { commit, store, trim } = openStore(dir, disk, 4096);
+  failNext("unlink", Infinity);
+  for (let part = 0; part < 60; part += 1) {
+    commit(60);
+    trim(store.durable);
+  }
+  expect(files(dir)).toHaveLength(60);
+  expect(store.figures.bytes).toBe(files(dir).reduce((sum, name) => sum + statSync(join(dir, name)).size, 0));
+  heal();
+  trim(store.durable);
+  expect(files(dir)).toHaveLength(store.figures.segments);
+});
+
 describe("the next segment", () => {
   test("is there before the open one is full", ({ dir }) => {
     const { disk, log } = createFaultyDisk();
