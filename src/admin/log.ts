@@ -56,7 +56,11 @@ export function openLog({ log, events, telemetry, consumers, intervalMs = 1000 }
     else log[taking ? "error" : "warn"]({ state }, hint);
     taking = state === "open";
   });
+  let toldWriteError = false;
   events.on("writeError", (detail) => {
+    // A disk that fails now and then may do so at each commit: one line a second, the metric counts them all.
+    if (toldWriteError) return;
+    toldWriteError = true;
     log.error({ detail }, `a write to the journal failed and went to another file, nothing is lost. ${DISK_HINT}`);
   });
   events.on("filling", (share, slowest) => {
@@ -74,6 +78,7 @@ export function openLog({ log, events, telemetry, consumers, intervalMs = 1000 }
   });
   const timer = setInterval(() => {
     budget = DETAILS_PER_SECOND;
+    toldWriteError = false;
     summarise();
   }, intervalMs);
   timer.unref();

@@ -81,6 +81,17 @@ describe("the journal", () => {
   });
 });
 
+test("a disk that fails at every commit is told once a second", () => {
+  vi.useFakeTimers();
+  const { events, lines, close } = openBench();
+  for (let commit = 0; commit < 500; commit += 1) events.emit("writeError", "EIO");
+  expect(lines).toHaveLength(1);
+  vi.advanceTimersByTime(1000);
+  events.emit("writeError", "EIO");
+  expect(lines).toHaveLength(2);
+  close();
+});
+
 test("of single clients and messages it tells a few a second, so that a storm does not fill the disk", () => {
   vi.useFakeTimers();
   const { events, lines, close } = openBench();
