@@ -15,6 +15,20 @@ export type Offset = number & { readonly [offsetBrand]: "Offset" };
 
 export const toOffset = (value: number): Offset => value as Offset;
 
+/** What an MQTT 5 PUBLISH says beside its payload (section 3.3.2.3); each only when it was given. */
+export interface MessageProperties {
+  /** Usually a MIME type; chooses the codec of a stream that has several. */
+  readonly contentType?: string;
+  /** 1: the publisher says that the payload is UTF-8. */
+  readonly payloadFormat?: 0 | 1;
+  /** Seconds after which subscribers are not to be given the message any more. Sinks are no subscribers. */
+  readonly expiryS?: number;
+  readonly responseTopic?: string;
+  readonly correlationData?: Uint8Array;
+  /** In the order of the packet; a name may come more than once. */
+  readonly user?: readonly (readonly [name: string, value: string])[];
+}
+
 /** One telemetry PUBLISH, as it came from the wire. */
 export interface Message {
   readonly topic: string;
@@ -33,6 +47,8 @@ export interface Message {
   readonly packetId: number;
   /** The device that the client's credentials stand for; undefined when no credentials are configured. */
   readonly identity?: string;
+  /** Undefined for most: 3.1, 3.1.1, and MQTT 5 without any of them. */
+  readonly properties?: MessageProperties;
 }
 
 /** What a topic means: the stream it belongs to, and the device if the topic names one. */
@@ -70,6 +86,8 @@ export interface Reading<Name extends string = string, Data = unknown> {
   readonly time: UnixMs;
   readonly receivedAt: UnixMs;
   readonly data: Data;
+  /** Those of the message, if it had any. */
+  readonly properties?: MessageProperties;
 }
 
 /** A reading with its place in the journal: (gateway id, offset) is its idempotency key. */
