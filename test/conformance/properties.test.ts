@@ -73,7 +73,7 @@ describe("The properties of a PUBLISH", () => {
   });
 });
 
-describe("Message Expiry Interval", () => {
+describe.concurrent("Message Expiry Interval", () => {
   test.for(topics)("of a message on %s is passed on [MQTT-3.3.2-6]", async (topic, { openHarness }) => {
     const harness = await openHarness();
     const client = await join(harness);

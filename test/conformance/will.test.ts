@@ -35,7 +35,7 @@ async function willsSeen(harness: Harness, watcher: RawClient): Promise<readonly
   return (await readToEnd(watcher)).map(textOf);
 }
 
-describe.for(versions)("A will in version %s", (protocolVersion) => {
+describe.concurrent.for(versions)("A will in version %s", (protocolVersion) => {
   test.for([0, 1, 2] as const)(
     "of QoS %s is published when the network connection ends without DISCONNECT [MQTT-3.1.2-7] [MQTT-3.1.2-8] [MQTT-3.1.2-14] [MQTT-3.1.2-16]",
     async (qos, { openHarness }) => {
@@ -100,7 +100,7 @@ describe.for(versions)("A will in version %s", (protocolVersion) => {
   });
 });
 
-describe("A will of MQTT 5", () => {
+describe.concurrent("A will of MQTT 5", () => {
   test("is published after DISCONNECT with 0x04 [MQTT-3.1.2-8]", async ({ openHarness }) => {
     const harness = await openHarness();
     const watcher = await joinWatcher(harness);
