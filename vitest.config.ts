@@ -20,7 +20,7 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["test/**/*.test.ts"],
-          exclude: ["test/e2e/**", ...threads],
+          exclude: ["test/e2e/**", "test/fuzz/**", ...threads],
           testTimeout: 60_000,
         },
       },
@@ -30,7 +30,7 @@ export default defineConfig({
       {
         test: {
           name: "e2e",
-          include: ["test/e2e/**/*.test.ts"],
+          include: ["test/{e2e,fuzz}/**/*.test.ts"],
           testTimeout: 600_000,
           hookTimeout: 120_000,
           fileParallelism: false,
