@@ -1,11 +1,10 @@
 // The fuzzer: thousands of connections that send damaged and whole packets to a gateway process, and what must hold.
 
-import { kill } from "node:process";
-import { errorsOf, readMetric, until } from "../e2e/observe.ts";
+import { errorsOf, readMetric } from "../e2e/observe.ts";
 import { type GatewayProcess, startGateway } from "../gateway-process.ts";
 import { attack, type Outcome } from "./attack.ts";
 import { type Control, openControl } from "./control.ts";
-import { probed } from "./probe.ts";
+import { measure, type Memory, withProbe } from "./memory.ts";
 
 export interface FuzzOptions {
   readonly dataDir: string;
@@ -16,15 +15,6 @@ export interface FuzzOptions {
   /** Streams at most; for a repetition. */
   readonly count?: number;
   readonly parallel?: number;
-}
-
-interface Memory {
-  readonly rss: number;
-  readonly heapUsed: number;
-  readonly external: number;
-  readonly arrayBuffers: number;
-  readonly sockets: number;
-  readonly timers: number;
 }
 
 export interface FuzzReport {
@@ -85,9 +75,7 @@ const types = [
 
 export async function runFuzz(options: FuzzOptions): Promise<FuzzReport> {
   const { dataDir, seed, seconds, from = 0 } = options;
-  const probe = new URL("probe.ts", import.meta.url).href;
-  const env = { NODE_OPTIONS: `--import=${probe}`, SLUICE_LOG_LEVEL: "info" };
-  const gateway = await startGateway({ dataDir, config, env });
+  const gateway = await startGateway({ dataDir, config, env: { ...withProbe, SLUICE_LOG_LEVEL: "info" } });
   try {
     await using control = await openControl(gateway.mqttPort, "control", patienceMs);
     const outcomes: Outcome[] = [];
@@ -95,7 +83,7 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzReport> {
     let failed: string | undefined;
     for (let round = 0; round < rounds && failed === undefined; round += 1) {
       failed = await fire(gateway, control, options, outcomes, (seconds * 1_000) / rounds, from + outcomes.length);
-      if (failed === undefined) memory.push(await measure(gateway));
+      if (failed === undefined) memory.push(await measure(gateway, 1));
     }
     return await toReport(seed, gateway, control, outcomes, memory, failed);
   } finally {
@@ -131,27 +119,6 @@ async function fire(
   untilMs = 0;
   await all;
   return failed;
-}
-
-/** Waits until only the control device is connected, and measures. */
-async function measure(gateway: GatewayProcess): Promise<Memory> {
-  await until(
-    "only the control device is connected",
-    async () => (await readMetric(gateway, "broker_clients_connected")) === 1,
-  );
-  const already = gateway.log.filter(({ msg }) => msg === probed).length;
-  let seen = 0;
-  kill(gateway.pid, "SIGUSR2");
-  const line = await gateway.waitForLog(({ msg }) => msg === probed && (seen += 1) > already);
-  const number = (key: keyof Memory): number => Number(line[key]);
-  return {
-    rss: number("rss"),
-    heapUsed: number("heapUsed"),
-    external: number("external"),
-    arrayBuffers: number("arrayBuffers"),
-    sockets: number("sockets"),
-    timers: number("timers"),
-  };
 }
 
 const tally = <Key>(keys: readonly Key[]): ReadonlyMap<Key, number> => {

@@ -1,0 +1,32 @@
+// Python's paho client (Debian's 1.6): what each scenario of paho_scenarios.py does and expects stands there.
+
+import { join } from "node:path";
+import { describe, expect } from "vitest";
+import { needs, run } from "../tools.ts";
+import { test } from "./fixtures.ts";
+
+const script = join(import.meta.dirname, "paho_scenarios.py");
+
+const scenarios = ["qos", "telemetry", "retained", "will", "session", "takeover"] as const;
+const only5 = ["expiry", "message_expiry", "user_properties", "flow_control"] as const;
+
+describe.for(["3", "4", "5"] as const)("paho with protocol level %s", (version) => {
+  test.for(version === "5" ? [...scenarios, ...only5] : scenarios)(
+    "is content: %s",
+    { concurrent: true },
+    async (scenario, { gateway, skip }) => {
+      needs(skip, "paho");
+      const finished = await run("/usr/bin/python3", [script, String(gateway.mqttPort), version, scenario]).finished;
+      expect(finished).toMatchObject({ code: 0, stderr: "" });
+    },
+  );
+});
+
+test.fails.for(["topic_alias", "will_delay"])(
+  "paho with protocol level 5 is content: %s",
+  { timeout: 3_000 },
+  async (scenario, { gateway }) => {
+    const finished = await run("/usr/bin/python3", [script, String(gateway.mqttPort), "5", scenario]).finished;
+    expect(finished).toMatchObject({ code: 0, stderr: "" });
+  },
+);
