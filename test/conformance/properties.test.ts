@@ -159,7 +159,7 @@ describe("Topic Alias", () => {
     }
   });
 
-  test("is not passed on, and none is sent to a client that did not ask [MQTT-3.1.2-30] [MQTT-3.3.2-11]", async ({
+  test("is not passed on, and none is sent to a client that did not ask [MQTT-3.1.2-27] [MQTT-3.3.2-11]", async ({
     openHarness,
   }) => {
     const harness = await openHarness();
@@ -174,7 +174,7 @@ describe("Topic Alias", () => {
     }
   });
 
-  test("to a client is at most what it asked for, and stands for one topic [MQTT-3.1.2-29] [MQTT-3.3.2-11]", async ({
+  test("to a client is at most what it asked for, and stands for one topic [MQTT-3.1.2-26] [MQTT-3.3.2-11]", async ({
     openHarness,
   }) => {
     const harness = await openHarness();
@@ -194,7 +194,7 @@ describe("Topic Alias", () => {
 
 describe("Maximum Packet Size of the client", () => {
   test.fails.for(topics)(
-    "keeps a larger message on %s from it, and what follows comes [MQTT-3.1.2-27] [MQTT-3.1.2-28]",
+    "keeps a larger message on %s from it, and what follows comes [MQTT-3.1.2-24] [MQTT-3.1.2-25]",
     async (topic, { openHarness }) => {
       const harness = await openHarness();
       const client = await join(harness, { properties: { maximumPacketSize: 200 } });
@@ -211,7 +211,7 @@ describe("Maximum Packet Size of the client", () => {
 });
 
 describe("Request Problem Information", () => {
-  test("of 0 keeps reasons and user properties from every acknowledgement [MQTT-3.1.2-32]", async ({ openHarness }) => {
+  test("of 0 keeps reasons and user properties from every acknowledgement [MQTT-3.1.2-29]", async ({ openHarness }) => {
     const harness = await openHarness();
     const client = await join(harness, { properties: { requestProblemInformation: false } });
     client.send(publish({ messageId: 1, payload: "bad" }), publish({ topic: "sluice/x", messageId: 2 }));
