@@ -15,5 +15,12 @@ export type Decoded =
 export interface Codec {
   /** Names the encoding in metrics and in the log. */
   readonly name: string;
+  /** What MQTT 5 devices call it: media types in lower case, without parameters. Without any, none. */
+  readonly contentTypes?: readonly string[];
   decode(payload: Uint8Array): Decoded;
+  /**
+   * A `decode` for one stream, which may learn from what it reads to read the like of it faster. It gives the same answers.
+   * Without it `decode` serves all streams.
+   */
+  readonly createDecoder?: () => Codec["decode"];
 }
