@@ -84,11 +84,9 @@ async function measure(
   { connections, window, payload, seconds }: LoadFlags,
   signal: AbortSignal,
 ): Promise<Omit<IdleRound, "server" | "round">> {
-  const rss = (): number => pids.map(readRssBytes).reduce((a, b) => a + b, 0);
-  const cpu = (): number => pids.map(readCpuSeconds).reduce((a, b) => a + b, 0);
-  const [rssBeforeBytes, cpuBefore] = [rss(), cpu()];
+  const [rssBeforeBytes, cpuBefore] = [readRssBytes(pids), readCpuSeconds(pids)];
   await using load = await openLoad({ port, connections, window, payloadBytes: payload }, signal);
-  const [cpuConnected, connectedMs] = [cpu(), performance.now()];
+  const [cpuConnected, connectedMs] = [readCpuSeconds(pids), performance.now()];
   await sleep(seconds * 1000, undefined, { signal });
   await load.check();
   return {
@@ -97,8 +95,8 @@ async function measure(
     connectCpuSeconds: cpuConnected - cpuBefore,
     loadCpuSeconds: load.connected.loadCpuSeconds,
     rssBeforeBytes,
-    rssAfterBytes: rss(),
+    rssAfterBytes: readRssBytes(pids),
     idleSeconds: (performance.now() - connectedMs) / 1000,
-    idleCpuSeconds: cpu() - cpuConnected,
+    idleCpuSeconds: readCpuSeconds(pids) - cpuConnected,
   };
 }

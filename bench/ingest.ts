@@ -2,7 +2,7 @@
 // long a PUBACK takes at a part of the highest rate. `ingest` has many messages in each read, `sparse` has one.
 
 import { addLoadOptions, runRounds, type Benchmark, type LoadFlags } from "./benchmark.ts";
-import { openLoad } from "./load-client.ts";
+import { DRAIN_MS, openLoad } from "./load-client.ts";
 import {
   messagesPerCpuSecond,
   messagesPerSecond,
@@ -120,7 +120,7 @@ async function measure(
   signal: AbortSignal,
 ): Promise<Pick<IngestRound, "saturated" | "paced">> {
   await using load = await openLoad({ port: server.port, connections, window, payloadBytes: payload }, signal);
-  const phase = { warmupMs: warmup * 1000, measureMs: seconds * 1000, pids: server.pids };
+  const phase = { warmupMs: warmup * 1000, measureMs: seconds * 1000, pids: server.pids, drainMs: DRAIN_MS };
   const saturated = await load.saturate(phase);
   const perSecond = pacedShare * messagesPerSecond(saturated);
   return { saturated, paced: await load.pace({ ...phase, warmupMs: 1000, perSecond, burst: window }) };

@@ -13,6 +13,9 @@ import type {
   SaturateRequest,
 } from "./load-protocol.ts";
 
+/** Long enough for the longest queue that a benchmark makes. */
+export const DRAIN_MS = 15_000;
+
 /** A generator with its connections. All but `connected` take one call at a time and throw what the generator found. */
 export interface Load extends AsyncDisposable {
   readonly pid: number;

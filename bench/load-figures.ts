@@ -8,13 +8,16 @@ export interface Saturated extends Measured {
 }
 
 export const messagesPerSecond = ({ messages, seconds }: LoadResult): number => messages / seconds;
-export const messagesPerCpuSecond = ({ messages, serverCpuSeconds }: LoadResult): number => messages / serverCpuSeconds;
+
+/** Undefined: the server acknowledged nothing. */
+export const messagesPerCpuSecond = ({ messages, serverCpuSeconds }: LoadResult): number | undefined =>
+  messages === 0 ? undefined : messages / serverCpuSeconds;
 
 export const saturatedFigures: readonly Figure<Saturated>[] = [
   { name: "messages/s", digits: 0, pick: ({ saturated }) => messagesPerSecond(saturated) },
   { name: "messages per server-CPU-s", digits: 0, pick: ({ saturated }) => messagesPerCpuSecond(saturated) },
-  { name: "PUBACK p50 ms, saturated", digits: 1, pick: ({ saturated }) => saturated.pubackMs.p50, compared: false },
-  { name: "PUBACK p99 ms, saturated", digits: 1, pick: ({ saturated }) => saturated.pubackMs.p99, compared: false },
+  { name: "PUBACK p50 ms, saturated", digits: 1, pick: ({ saturated }) => pubackMs(saturated, "p50"), compared: false },
+  { name: "PUBACK p99 ms, saturated", digits: 1, pick: ({ saturated }) => pubackMs(saturated, "p99"), compared: false },
   {
     name: "server, cores",
     digits: 2,
@@ -28,6 +31,10 @@ export const saturatedFigures: readonly Figure<Saturated>[] = [
     compared: false,
   },
 ];
+
+function pubackMs({ messages, pubackMs: measured }: LoadResult, at: "p50" | "p99"): number | undefined {
+  return messages === 0 ? undefined : measured[at];
+}
 
 /** A server has had what it could take when it was busy all the time, or waited for its disk. */
 const busyCores = 0.9;
@@ -56,10 +63,12 @@ export function toCautions(rounds: readonly Saturated[]): readonly string[] {
 
 /** One measurement as a line on the terminal. */
 export function toLine({ server, round, saturated }: Saturated): string {
+  const perCpuSecond = messagesPerCpuSecond(saturated);
+  if (perCpuSecond === undefined) return `round ${round}  ${server.padEnd(15)} acknowledged nothing any more`;
   return [
     `round ${round}  ${server.padEnd(15)}`,
     `${messagesPerSecond(saturated).toFixed(0)} messages/s`.padStart(18),
-    `${messagesPerCpuSecond(saturated).toFixed(0)} per server-CPU-s`.padStart(26),
+    `${perCpuSecond.toFixed(0)} per server-CPU-s`.padStart(26),
     `   PUBACK p50 ${saturated.pubackMs.p50.toFixed(1)} p99 ${saturated.pubackMs.p99.toFixed(1)} ms`,
   ].join("");
 }

@@ -18,6 +18,10 @@ export interface SaturateRequest {
   readonly measureMs: number;
   /** Processes whose CPU time is read at both ends of the measured window. */
   readonly pids: readonly number[];
+  /** How long the last acknowledgements may take. */
+  readonly drainMs: number;
+  /** True: what is never acknowledged is a result, and not a failure. */
+  readonly mayStall?: boolean;
 }
 
 /**
@@ -68,7 +72,7 @@ export interface LoadResult {
   readonly lateMs?: Percentiles;
   /** The least part of all windows that was in flight at any of the looks at it. */
   readonly leastInFlight: number;
-  /** In the whole run, from its warm-up to its last PUBACK. */
+  /** In the whole run, from its warm-up to its last PUBACK. Equal, or the server has stalled. */
   readonly sent: number;
   readonly acknowledged: number;
 }

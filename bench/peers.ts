@@ -5,9 +5,9 @@ import { DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
 import { addLoadOptions, runRounds, type Benchmark, type LoadFlags } from "./benchmark.ts";
 import { toIngestGoals } from "./ingest.ts";
-import { openLoad, type Load } from "./load-client.ts";
+import { DRAIN_MS, openLoad, type Load } from "./load-client.ts";
 import { saturatedFigures, toCautions, toLine, type Saturated } from "./load-figures.ts";
-import { readCpuSeconds } from "./process-stats.ts";
+import { readCpuSeconds, readThreadSeconds, toThreadSeconds } from "./process-stats.ts";
 import { spreadOf, toRatio, toRows, toTable, toVerdicts, type Figure, type Goal, type Measured } from "./report.ts";
 import type { Database, Server, ServerName } from "./servers.ts";
 
@@ -19,6 +19,7 @@ interface Stored {
   /** Of them, the load. */
   readonly loadSeconds: number;
   readonly serverCpuSeconds: number;
+  readonly threadSeconds: Readonly<Record<string, number>>;
 }
 
 type PeersRound = Measured & { readonly server: ServerName } & Partial<Pick<Saturated, "saturated">> & {
@@ -79,40 +80,44 @@ async function measure(
   signal: AbortSignal,
 ): Promise<Partial<Pick<PeersRound, "saturated" | "stored">>> {
   await using load = await openLoad({ port: server.port, connections, window, payloadBytes: payload }, signal);
-  const phase = { warmupMs: warmup * 1000, measureMs: seconds * 1000, pids: server.pids };
+  const phase = { warmupMs: warmup * 1000, measureMs: seconds * 1000, pids: server.pids, drainMs: DRAIN_MS };
   if (server.database === undefined) return { saturated: await load.saturate(phase) };
   using db = await openReadOnly(server.database);
-  return { stored: await measureRows({ server, database: server.database, db, load, ...phase }, signal) };
+  return { stored: await measureRows({ database: server.database, db, load, ...phase }, signal) };
 }
 
 interface RowsOptions {
-  readonly server: Server;
+  readonly pids: readonly number[];
   readonly database: Database;
   readonly db: DatabaseSync;
   readonly load: Load;
   readonly warmupMs: number;
   readonly measureMs: number;
+  readonly drainMs: number;
 }
 
 async function measureRows(options: RowsOptions, signal: AbortSignal): Promise<Stored> {
-  const { server, database, db, load, warmupMs, measureMs } = options;
-  const { pids } = server;
+  const { pids, database, db, load, warmupMs, measureMs, drainMs } = options;
   const read = (sql: string): number => Number(Object.values(db.prepare(sql).get() ?? {})[0] ?? 0);
-  const cpu = (): number => pids.map(readCpuSeconds).reduce((a, b) => a + b, 0);
-  const untilRows = (expected: number): Promise<Mark> =>
-    untilSettled(() => ({ rows: read(database.progress), ms: performance.now(), cpuSeconds: cpu() }), expected, signal);
-  const warm = await load.saturate({ warmupMs: 0, measureMs: warmupMs, pids });
-  await untilRows(warm.acknowledged);
-  const [before, cpuBefore, startedMs] = [read(database.count), cpu(), performance.now()];
-  const { acknowledged } = await load.saturate({ warmupMs: 0, measureMs, pids });
-  const loadSeconds = (performance.now() - startedMs) / 1000;
-  const last = await untilRows(warm.acknowledged + acknowledged);
+  const look = (): Mark => ({
+    rows: read(database.progress),
+    ms: performance.now(),
+    cpuSeconds: readCpuSeconds(pids),
+    threadSeconds: readThreadSeconds(pids),
+  });
+  const warm = await load.saturate({ warmupMs: 0, measureMs: warmupMs, pids, drainMs });
+  await untilSettled(look, warm.acknowledged, signal);
+  const [before, first] = [read(database.count), look()];
+  const { acknowledged } = await load.saturate({ warmupMs: 0, measureMs, pids, drainMs });
+  const loadSeconds = (performance.now() - first.ms) / 1000;
+  const last = await untilSettled(look, warm.acknowledged + acknowledged, signal);
   return {
     acknowledged,
     rows: read(database.count) - before,
-    seconds: Math.max(loadSeconds, (last.ms - startedMs) / 1000),
+    seconds: Math.max(loadSeconds, (last.ms - first.ms) / 1000),
     loadSeconds,
-    serverCpuSeconds: last.cpuSeconds - cpuBefore,
+    serverCpuSeconds: last.cpuSeconds - first.cpuSeconds,
+    threadSeconds: toThreadSeconds(first.threadSeconds, last.threadSeconds),
   };
 }
 
@@ -120,6 +125,7 @@ interface Mark {
   readonly rows: number;
   readonly ms: number;
   readonly cpuSeconds: number;
+  readonly threadSeconds: Readonly<Record<string, number>>;
 }
 
 /** Resolves with the last progress, when it is all there or has long stood still. */

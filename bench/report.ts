@@ -1,5 +1,5 @@
-// What the rounds of a benchmark say: each figure as min, median and max, and the first server's ratio to each other one
-// within the same round. Neighbours in time are compared, so the spread of a ratio says how far to trust it.
+// What the rounds of a benchmark say: each figure as min, median and max, and the ratio of two servers within the same
+// round. Neighbours in time are compared, so the spread of a ratio says how far to trust it.
 
 export interface Spread {
   readonly min: number;
@@ -28,9 +28,20 @@ export interface Row {
   readonly server: string;
   readonly digits: number;
   readonly spread: Spread;
-  /** The first server's value divided by this one's. */
   readonly ratio?: Spread;
 }
+
+/** Whose ratio stands beside a server's figure: the first one's value divided by the second one's. */
+export interface Comparison {
+  readonly title: string;
+  of(server: string, measured: readonly string[]): readonly [subject: string, other: string] | undefined;
+}
+
+/** The first server that has the figure, against this one. */
+const withFirst: Comparison = {
+  title: "first / it",
+  of: (server, [first = server]) => (server === first ? undefined : [first, server]),
+};
 
 export function toSpread(values: readonly number[]): Spread {
   const sorted = values.toSorted((a, b) => a - b);
@@ -39,7 +50,7 @@ export function toSpread(values: readonly number[]): Spread {
   return { min: at(0), median: (at(Math.floor(middle)) + at(Math.ceil(middle))) / 2, max: at(sorted.length - 1) };
 }
 
-/** `subject` / `other`, round by round; undefined when one of them was not measured. */
+/** `subject` / `other`, round by round; undefined when one of them was not measured, or did nothing. */
 export function toRatio<Round extends Measured>(
   rounds: readonly Round[],
   pick: Figure<Round>["pick"],
@@ -53,7 +64,7 @@ export function toRatio<Round extends Measured>(
   const numbers = new Set(rounds.map(({ round }) => round));
   const ratios = [...numbers].flatMap((round) => {
     const [own, its] = [valueOf(subject, round), valueOf(other, round)];
-    return own === undefined || its === undefined ? [] : own / its;
+    return own === undefined || its === undefined || its === 0 ? [] : own / its;
   });
   return ratios.length === 0 ? undefined : toSpread(ratios);
 }
@@ -72,23 +83,23 @@ export function spreadOf<Round extends Measured>(
 export function toRows<Round extends Measured>(
   rounds: readonly Round[],
   figures: readonly Figure<Round>[],
+  comparison = withFirst,
 ): readonly Row[] {
   const servers = [...new Set(rounds.map(({ server }) => server))];
   return figures.flatMap(({ name, digits, pick, compared = true }) => {
     const measured = servers.filter((server) => spreadOf(rounds, pick, server) !== undefined);
     return measured.map((server) => {
-      const [subject = server] = measured;
       const spread = spreadOf(rounds, pick, server) ?? toSpread([]);
-      const ratio = compared && server !== subject ? toRatio(rounds, pick, subject, server) : undefined;
+      const pair = compared ? comparison.of(server, measured) : undefined;
+      const ratio = pair && toRatio(rounds, pick, ...pair);
       return { figure: name, server, digits, spread, ...(ratio !== undefined && { ratio }) };
     });
   });
 }
 
-export function toTable(rows: readonly Row[]): string {
-  const [subject = ""] = rows.map(({ server }) => server);
+export function toTable(rows: readonly Row[], { title } = withFirst): string {
   return markdownTable([
-    ["figure", "server", "min", "median", "max", `${subject} / it`],
+    ["figure", "server", "min", "median", "max", title],
     ...rows.map(({ figure, server, digits, spread: { min, median, max }, ratio }) => [
       figure,
       server,

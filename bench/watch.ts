@@ -1,11 +1,19 @@
 // What watching costs: ingest with one `mosquitto_sub -t '#'` that reads and one that has stopped, against the same
 // server without them.
 
+import { setTimeout as sleep } from "node:timers/promises";
 import { addLoadOptions, runRounds, type Benchmark, type LoadFlags } from "./benchmark.ts";
 import { openLoad } from "./load-client.ts";
-import { messagesPerCpuSecond, messagesPerSecond, saturatedFigures, toLine, type Saturated } from "./load-figures.ts";
+import {
+  messagesPerCpuSecond,
+  messagesPerSecond,
+  saturatedFigures,
+  toCautions,
+  toLine,
+  type Saturated,
+} from "./load-figures.ts";
 import { readCpuSeconds } from "./process-stats.ts";
-import { toRatio, toRows, toTable, toVerdicts, type Figure, type Goal } from "./report.ts";
+import { toRatio, toRows, toTable, toVerdicts, type Comparison, type Figure, type Goal } from "./report.ts";
 import type { Server, ServerName } from "./servers.ts";
 import { openSubscribers } from "./subscribers.ts";
 
@@ -17,11 +25,29 @@ interface WatchRound extends Saturated {
   readonly subscriberCpuSeconds?: number;
 }
 
+/** Each watched server against itself. */
+const comparison: Comparison = {
+  title: "with / without",
+  of: (server, measured) => {
+    const alone = measured.find((name) => server === watched(name));
+    return alone === undefined ? undefined : [server, alone];
+  },
+};
+
 const servers: readonly ServerName[] = ["gateway", "aedes"];
-const watched = (name: ServerName): string => `${name} watched`;
+/** A server that has not acknowledged everything by then has stalled. */
+const STALL_MS = 5_000;
+const STILL_MS = 250;
+const watched = (name: string): string => `${name} watched`;
 
 const figures: readonly Figure<WatchRound>[] = [
   ...saturatedFigures,
+  {
+    name: "never acknowledged",
+    digits: 0,
+    pick: ({ saturated }) => saturated.sent - saturated.acknowledged,
+    compared: false,
+  },
   { name: "subscribers, CPU s", digits: 2, pick: (round) => round.subscriberCpuSeconds, compared: false },
   { name: "of 100 messages the live one got", digits: 1, pick: percent, compared: false },
   { name: "dropped for both, and counted", digits: 0, pick: (round) => round.dropped, compared: false },
@@ -53,8 +79,10 @@ export const watch: Benchmark<LoadFlags> = {
       },
       signal,
     );
-    const rows = toRows(rounds, figures);
-    return { data: { rows, rounds }, table: toTable(rows), verdicts: toVerdicts(toGoals(rounds)) };
+    const alone = rounds.filter(({ receivedShare }) => receivedShare === undefined);
+    const verdicts = [...toVerdicts(toGoals(rounds)), ...toCautions(alone)];
+    const rows = toRows(rounds, figures, comparison);
+    return { data: { rows, rounds }, table: toTable(rows, comparison), verdicts };
   },
 };
 
@@ -64,15 +92,15 @@ async function measureAlone(server: Server, flags: LoadFlags, signal: AbortSigna
   const { connections, window, payload, warmup, seconds } = flags;
   await using load = await openLoad({ port: server.port, connections, window, payloadBytes: payload }, signal);
   const phase = { warmupMs: warmup * 1000, measureMs: seconds * 1000, pids: server.pids };
-  return { saturated: await load.saturate(phase) };
+  return { saturated: await load.saturate({ ...phase, drainMs: STALL_MS, mayStall: true }) };
 }
 
 async function measureWatched(server: Server, flags: LoadFlags, signal: AbortSignal): Promise<Measured> {
   await using subscribers = await openSubscribers(server.port);
   const { saturated } = await measureAlone(server, flags, signal);
-  const subscriberCpuSeconds = subscribers.pids.map(readCpuSeconds).reduce((a, b) => a + b, 0);
+  const received = await untilStill(() => subscribers.received(), signal);
+  const subscriberCpuSeconds = readCpuSeconds(subscribers.pids);
   const dropped = await server.readMetric?.("broker_publish_messages_dropped");
-  const received = subscribers.received();
   return {
     saturated,
     received,
@@ -80,6 +108,17 @@ async function measureWatched(server: Server, flags: LoadFlags, signal: AbortSig
     subscriberCpuSeconds,
     ...(dropped !== undefined && { dropped }),
   };
+}
+
+/** What the live one has got when it gets no more. */
+async function untilStill(received: () => number, signal: AbortSignal): Promise<number> {
+  const deadlineMs = performance.now() + STALL_MS;
+  let last = -1;
+  while (received() !== last && performance.now() < deadlineMs) {
+    last = received();
+    await sleep(STILL_MS, undefined, { signal });
+  }
+  return received();
 }
 
 function percent({ receivedShare }: WatchRound): number | undefined {
