@@ -25,12 +25,22 @@ export const saturatedFigures: readonly Figure<Saturated>[] = [
     compared: false,
   },
   {
+    name: "of it the main thread",
+    digits: 2,
+    pick: ({ saturated: { threadSeconds, seconds } }) => per(threadSeconds["MainThread"], seconds),
+    compared: false,
+  },
+  {
     name: "load generator, cores",
     digits: 2,
     pick: ({ saturated }) => saturated.loadCpuSeconds / saturated.seconds,
     compared: false,
   },
 ];
+
+function per(value: number | undefined, seconds: number): number | undefined {
+  return value === undefined ? undefined : value / seconds;
+}
 
 function pubackMs({ messages, pubackMs: measured }: LoadResult, at: "p50" | "p99"): number | undefined {
   return messages === 0 ? undefined : measured[at];

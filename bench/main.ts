@@ -9,7 +9,7 @@ import { ingest, sparse } from "./ingest.ts";
 import { journal } from "./journal-report.ts";
 import { describeMachine, toText } from "./machine.ts";
 import { peers } from "./peers.ts";
-import { writeResult, writeSection } from "./results.ts";
+import { readSection, writeResult, writeSection } from "./results.ts";
 import { watch } from "./watch.ts";
 
 const benchmarks: readonly Benchmark[] = [ingest, sparse, idle, watch, peers, journal];
@@ -21,6 +21,7 @@ interface Flags extends CommonFlags {
 async function run(benchmark: Benchmark, flags: Flags): Promise<void> {
   const { name, packages } = benchmark;
   await mkdir(flags.dataDir, { recursive: true });
+  await readSection(name);
   const machine = await describeMachine(flags.dataDir, packages);
   const said = `${toText(machine)}\n${benchmark.describe(flags)}`;
   console.log(`${said}\n`);

@@ -13,12 +13,19 @@ export async function writeResult(name: string, result: object): Promise<string>
   return file;
 }
 
-/** Replaces the figures in docs/benchmarks.md. */
+const page = "docs/benchmarks.md";
+
+/** Replaces the figures of a benchmark in docs/benchmarks.md. */
 export async function writeSection(name: string, text: string): Promise<void> {
-  const file = root("docs/benchmarks.md");
-  const before = await readFile(file, "utf8");
+  const { before, after } = await readSection(name);
+  await writeFile(root(page), `${before}${text}\n${after}`);
+}
+
+/** What stands before and after the figures. Rejects when the page has no place for them: ask before a long run. */
+export async function readSection(name: string): Promise<{ readonly before: string; readonly after: string }> {
+  const text = await readFile(root(page), "utf8");
   const [begin, end] = [`<!-- ${name}: written by the benchmark -->\n`, `<!-- /${name} -->`];
-  const [from, to] = [before.indexOf(begin) + begin.length, before.indexOf(end)];
-  if (from < begin.length || to < from) throw new Error(`docs/benchmarks.md has no section ${name}`);
-  await writeFile(file, `${before.slice(0, from)}${text}\n${before.slice(to)}`);
+  const [from, to] = [text.indexOf(begin) + begin.length, text.indexOf(end)];
+  if (from < begin.length || to < from) throw new Error(`${page} has no section ${name}`);
+  return { before: text.slice(0, from), after: text.slice(to) };
 }
