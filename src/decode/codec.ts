@@ -2,9 +2,12 @@
 
 import type { Issue } from "../reading.ts";
 
-/** What became of a payload. `undecodable` always has at least one issue. */
+/**
+ * What became of a payload. `undecodable` always has at least one issue. `shape` is the same object for values that have the same
+ * keys in the same places, so that what depends on the keys alone can be done once; without it nothing is known of them.
+ */
 export type Decoded =
-  | { readonly kind: "decoded"; readonly value: unknown }
+  | { readonly kind: "decoded"; readonly value: unknown; readonly shape?: object | undefined }
   | { readonly kind: "undecodable"; readonly issues: readonly Issue[] };
 
 /**

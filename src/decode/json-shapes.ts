@@ -24,18 +24,27 @@ const sampleEvery = 8;
 const wantedAfter = 4;
 const wantedInsteadAfter = 256;
 
+interface Shape {
+  readonly text: string;
+  readonly read: Read;
+}
+
 /** The shapes of one stream. What it learns changes only how fast it reads. */
 export class JsonShapes {
-  readonly #shapes: { readonly text: string; readonly read: Read }[] = [];
+  readonly #shapes: Shape[] = [];
   #candidates = new Map<string, number>();
   #missed = 0;
+  /** Of the value that was read last. */
+  shape: object | undefined;
 
-  /** The value of a text whose shape is known; undefined otherwise. */
+  /** The value of a text whose shape is known, with `shape` set; undefined otherwise. */
   read(bytes: Buffer): unknown {
     const shapes = this.#shapes;
     for (let index = 0; index < shapes.length; index++) {
-      const value = shapes[index]?.read(bytes);
+      const shape = shapes[index];
+      const value = shape?.read(bytes);
       if (value === undefined) continue;
+      this.shape = shape;
       if (index > 0) this.#promote(index);
       return value;
     }

@@ -25,7 +25,7 @@ function createDecoder(): Codec["decode"] {
   return (payload) => {
     const bytes = toBuffer(payload);
     const value = shapes.read(bytes);
-    return value === undefined ? decode(bytes, shapes) : { kind: "decoded", value };
+    return value === undefined ? decode(bytes, shapes) : { kind: "decoded", value, shape: shapes.shape };
   };
 }
 

@@ -14,6 +14,7 @@ import type {
   Route,
   UnixMs,
 } from "../reading.ts";
+import { specialize } from "./specialize.ts";
 import { defaultWindow } from "./stream.ts";
 import type { StreamDefinition } from "./stream.ts";
 import { bySpecificity, isReservedTopic, matchesPattern, parseTopicPattern } from "./topic-pattern.ts";
@@ -59,6 +60,8 @@ const maximumCachedTopic = 256;
 interface Entry {
   readonly definition: StreamDefinition;
   readonly schema: z.ZodType;
+  /** The schema for values of each shape. */
+  readonly byShape: WeakMap<object, z.ZodType>;
   readonly decode: Codec["decode"];
   /** Of a stream with several codecs: by content type. */
   readonly byContentType: ReadonlyMap<string, Codec["decode"]> | undefined;
@@ -72,7 +75,12 @@ export function createRegistry(streams: readonly StreamDefinition[]): Registry {
     if (entries.has(definition.name)) throw invalid(`the stream ${definition.name} is defined twice`);
     const compiled = compile(definition.schema);
     if (compiled.reason !== undefined) interpreted.push({ stream: definition.name, reason: compiled.reason });
-    entries.set(definition.name, { definition, schema: compiled.schema, ...toDecoders(definition) });
+    entries.set(definition.name, {
+      definition,
+      schema: compiled.schema,
+      byShape: new WeakMap(),
+      ...toDecoders(definition),
+    });
   }
   const route = createRouter(streams);
   const windows = streams.flatMap(({ name, dedupe }) =>
@@ -95,7 +103,6 @@ export function createRegistry(streams: readonly StreamDefinition[]): Registry {
 }
 
 function toDecoders({ name, codec }: StreamDefinition): Pick<Entry, "decode" | "byContentType"> {
-  const decoderOf = (one: Codec): Codec["decode"] => one.createDecoder?.() ?? ((payload) => one.decode(payload));
   if (!isList(codec)) return { decode: decoderOf(codec), byContentType: undefined };
   const decoders = codec.map((one) => ({ contentTypes: one.contentTypes ?? [], decode: decoderOf(one) }));
   const [first] = decoders;
@@ -106,6 +113,8 @@ function toDecoders({ name, codec }: StreamDefinition): Pick<Entry, "decode" | "
     .flatMap(({ contentTypes, decode }) => contentTypes.map((type) => [type, decode] as const));
   return { decode: first.decode, byContentType: new Map(pairs) };
 }
+
+const decoderOf = (codec: Codec): Codec["decode"] => codec.createDecoder?.() ?? ((payload) => codec.decode(payload));
 
 const isList = (codec: Codec | readonly Codec[]): codec is readonly Codec[] => Array.isArray(codec);
 
@@ -136,7 +145,7 @@ function readAs(entry: Entry, message: Message): Read {
     const decoded = decode(message.payload);
     if (decoded.kind === "undecodable") return reject(stream, "undecodable", decoded.issues);
     reason = "invalid";
-    const parsed = entry.schema.safeParse(decoded.value);
+    const parsed = parse(entry, decoded.value, decoded.shape);
     if (!parsed.success) return reject(stream, "invalid", toIssues(parsed.error.issues));
     const { data } = parsed;
     reason = "time";
@@ -154,6 +163,27 @@ function readAs(entry: Entry, message: Message): Read {
   } catch (cause) {
     return reject(stream, reason, [{ path: "", message: `${whatThrew[reason]} failed: ${toError(cause).message}` }]);
   }
+}
+
+function parse(entry: Entry, value: unknown, shape: object | undefined): z.ZodSafeParseResult<unknown> {
+  if (shape !== undefined) {
+    let special = entry.byShape.get(shape);
+    if (special === undefined) {
+      special = toSpecial(entry, value);
+      entry.byShape.set(shape, special);
+    }
+    const parsed = special.safeParse(value);
+    // It says only that the value is good; what is wrong, and whether, is said by the stream's own.
+    if (parsed.success || special === entry.schema) return parsed;
+  }
+  return entry.schema.safeParse(value);
+}
+
+/** Only of a schema that was compiled: an interpreted one may do what cannot be known from outside. */
+function toSpecial({ definition, schema }: Entry, sample: unknown): z.ZodType {
+  if (schema === definition.schema) return schema;
+  const special = specialize(definition.schema, sample);
+  return special === definition.schema ? schema : compile(special as z.ZodType).schema;
 }
 
 /** What the message says of its payload decides how it is read; a text says why it cannot be. */

@@ -14,7 +14,7 @@ const createDecoder = (): Codec["decode"] => {
 /** Shapes that have learned this text as one that many devices send. */
 function learned(text: string): JsonShapes {
   const shapes = new JsonShapes();
-  for (let seen = 0; seen < 64; seen += 1) shapes.learn(Buffer.from(text));
+  learn(shapes, text, 64);
   return shapes;
 }
 
@@ -47,6 +47,12 @@ function withOtherLeaves(value: unknown, next: () => unknown): unknown {
 /** toEqual does not tell -0 from 0 in a nested value, nor the order of keys. */
 const exact = (value: unknown): string =>
   JSON.stringify(value, (_, item: unknown) => (Object.is(item, -0) ? "-0" : item));
+
+const read = (shapes: JsonShapes, text: string): unknown => shapes.read(Buffer.from(text));
+
+function learn(shapes: JsonShapes, text: string, times: number): void {
+  for (let seen = 0; seen < times; seen += 1) shapes.learn(Buffer.from(text));
+}
 
 describe("a learned shape", () => {
   test("reads texts of other values as JSON.parse does, or not at all", () => {
@@ -146,11 +152,6 @@ describe("a learned shape", () => {
 });
 
 describe("the shapes of a stream", () => {
-  const read = (shapes: JsonShapes, text: string): unknown => shapes.read(Buffer.from(text));
-  const learn = (shapes: JsonShapes, text: string, times: number): void => {
-    for (let seen = 0; seen < times; seen += 1) shapes.learn(Buffer.from(text));
-  };
-
   test("are few, and one that is no longer sent gives way to one that is", () => {
     const shapes = new JsonShapes();
     for (let index = 0; index < 16; index += 1) learn(shapes, `{"k${index}":1}`, 64);
