@@ -32,18 +32,20 @@ export interface CommonFlags {
   readonly dataDir: string;
 }
 
-export interface LoadFlags extends CommonFlags {
+/** Those that need servers with connections. */
+export interface ServerFlags extends CommonFlags {
   readonly connections: number;
-  readonly window: number;
-  readonly payload: number;
-  /** Seconds. */
-  readonly warmup: number;
   readonly seconds: number;
   readonly servers: readonly ServerName[];
   readonly profile?: string;
 }
 
-type LoadDefaults = Omit<LoadFlags, "dataDir" | "profile" | "payload">;
+export interface LoadFlags extends ServerFlags {
+  readonly window: number;
+  readonly payload: number;
+  /** Seconds. */
+  readonly warmup: number;
+}
 
 export function addCommonOptions(command: Command, rounds: number): void {
   command
@@ -56,7 +58,11 @@ export function addCommonOptions(command: Command, rounds: number): void {
 }
 
 /** `defaults.servers` are all that there are for this benchmark. */
-export function addLoadOptions(command: Command, defaults: LoadDefaults, seconds = "the measured window"): void {
+export function addServerOptions(
+  command: Command,
+  defaults: Pick<ServerFlags, "connections" | "seconds" | "servers" | "rounds">,
+  seconds: string,
+): void {
   const parseServers = (text: string): readonly ServerName[] => {
     const names = text.split(",");
     const found = defaults.servers.filter((name) => names.includes(name));
@@ -65,18 +71,23 @@ export function addLoadOptions(command: Command, defaults: LoadDefaults, seconds
   };
   command
     .option("--connections <n>", "MQTT connections", integer(1, 15_000), defaults.connections)
-    .option("--window <n>", "unacknowledged messages per connection", integer(1, 1000), defaults.window)
-    .option("--payload <bytes>", "size of a message", integer(150, 10_000), 150)
-    .option("--warmup <s>", "seconds of load before each measured window", integer(0, 60), defaults.warmup)
     .option("--seconds <s>", seconds, integer(1, 600), defaults.seconds)
     .option("--servers <names>", "which to measure", parseServers, defaults.servers)
     .option("--profile <dir>", "write CPU profiles of the gateway there; such figures are not kept");
   addCommonOptions(command, defaults.rounds);
 }
 
+export function addLoadOptions(command: Command, defaults: Omit<LoadFlags, "dataDir" | "profile" | "payload">): void {
+  addServerOptions(command, defaults, "the measured window");
+  command
+    .option("--window <n>", "unacknowledged messages per connection", integer(1, 1000), defaults.window)
+    .option("--payload <bytes>", "size of a message", integer(150, 10_000), 150)
+    .option("--warmup <s>", "seconds of load before the measured window", integer(0, 60), defaults.warmup);
+}
+
 /** The servers take turns (A B C A B C …), each time as a new process, so that what else the machine does hits all. */
 export async function runRounds<Round>(
-  { rounds, servers, dataDir, profile }: LoadFlags,
+  { rounds, servers, dataDir, profile }: ServerFlags,
   measure: (server: Server, name: ServerName, round: number) => Promise<Round>,
   signal: AbortSignal,
 ): Promise<readonly Round[]> {

@@ -1,7 +1,7 @@
 // Connections that say nothing: how fast they are opened, and what each costs in memory.
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { addLoadOptions, runRounds, type Benchmark, type LoadFlags } from "./benchmark.ts";
+import { addServerOptions, runRounds, type Benchmark, type ServerFlags } from "./benchmark.ts";
 import { openLoad } from "./load-client.ts";
 import { readCpuSeconds, readFileLimit, readRssBytes } from "./process-stats.ts";
 import { spreadOf, toRows, toTable, toVerdicts, type Figure, type Measured } from "./report.ts";
@@ -23,6 +23,8 @@ interface IdleRound extends Measured {
 const servers: readonly ServerName[] = ["gateway", "aedes", "mosquitto"];
 /** Beside its connections a process has files of its own. */
 const otherFiles = 500;
+/** No message is sent. */
+const payloadBytes = 150;
 const kilobytes = ({ rssBeforeBytes, rssAfterBytes, connections }: IdleRound): number =>
   (rssAfterBytes - rssBeforeBytes) / connections / 1000;
 
@@ -46,13 +48,13 @@ const figures: readonly Figure<IdleRound>[] = [
   },
 ];
 
-export const idle: Benchmark<LoadFlags> = {
+export const idle: Benchmark<ServerFlags> = {
   name: "idle",
   description: "connections that send nothing: memory of each, and how fast they are opened",
   packages: ["aedes", "mqtt-packet", "zod", "mosquitto"],
   addOptions(command) {
-    const defaults = { connections: 10_000, window: 1, warmup: 0, seconds: 5, rounds: 3, servers };
-    addLoadOptions(command, defaults, "how long they are idle until the memory is read");
+    const defaults = { connections: 10_000, seconds: 5, rounds: 3, servers };
+    addServerOptions(command, defaults, "how long they are idle until the memory is read");
   },
   describe: ({ connections, rounds, seconds }) =>
     `${connections} connections, ${rounds} rounds, memory read after ${seconds} s without a message`,
@@ -81,11 +83,11 @@ export const idle: Benchmark<LoadFlags> = {
 
 async function measure(
   { port, pids }: Server,
-  { connections, window, payload, seconds }: LoadFlags,
+  { connections, seconds }: ServerFlags,
   signal: AbortSignal,
 ): Promise<Omit<IdleRound, "server" | "round">> {
   const [rssBeforeBytes, cpuBefore] = [readRssBytes(pids), readCpuSeconds(pids)];
-  await using load = await openLoad({ port, connections, window, payloadBytes: payload }, signal);
+  await using load = await openLoad({ port, connections, window: 1, payloadBytes }, signal);
   const [cpuConnected, connectedMs] = [readCpuSeconds(pids), performance.now()];
   await sleep(seconds * 1000, undefined, { signal });
   await load.check();

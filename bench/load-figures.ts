@@ -55,10 +55,7 @@ export function toCautions(rounds: readonly Saturated[]): readonly string[] {
   const cautions = rounds.flatMap(({ server, round, saturated }) => {
     const { seconds, serverCpuSeconds, loadCpuSeconds, otherCpuSeconds, leastInFlight } = saturated;
     const where = `${server}, round ${round}`;
-    const said: string[] = [];
-    if (otherCpuSeconds / seconds > quietCores) {
-      said.push(`${where}: something else on the machine took ${(otherCpuSeconds / seconds).toFixed(2)} cores`);
-    }
+    const said = [...toNoise(where, otherCpuSeconds / seconds)];
     if (loadCpuSeconds > serverCpuSeconds) {
       said.push(`${where}: the load generator was busier than the server; its messages/s are a lower bound`);
     } else if (serverCpuSeconds / seconds < busyCores) {
@@ -68,7 +65,14 @@ export function toCautions(rounds: readonly Saturated[]): readonly string[] {
       said.push(`${where}: only ${(leastInFlight * 100).toFixed(0)} % of the windows were full once`);
     return said;
   });
-  return cautions.map((caution) => `caution: ${caution}`);
+  return cautions.map(toCaution);
+}
+
+export const toCaution = (sentence: string): string => `caution: ${sentence}`;
+
+/** A sentence when something else than server and generator was at work while `where` was measured. */
+export function toNoise(where: string, otherCores: number): readonly string[] {
+  return otherCores > quietCores ? [`${where}: something else on the machine took ${otherCores.toFixed(2)} cores`] : [];
 }
 
 /** One measurement as a line on the terminal. */

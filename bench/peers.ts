@@ -6,8 +6,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { addLoadOptions, runRounds, type Benchmark, type LoadFlags } from "./benchmark.ts";
 import { toIngestGoals } from "./ingest.ts";
 import { DRAIN_MS, openLoad, type Load } from "./load-client.ts";
-import { saturatedFigures, toCautions, toLine, type Saturated } from "./load-figures.ts";
-import { readCpuSeconds, readThreadSeconds, toThreadSeconds } from "./process-stats.ts";
+import { saturatedFigures, toCaution, toCautions, toLine, toNoise, type Saturated } from "./load-figures.ts";
+import { readCpuSeconds, readMachineSeconds, readThreadSeconds, toThreadSeconds } from "./process-stats.ts";
 import { spreadOf, toRatio, toRows, toTable, toVerdicts, type Figure, type Goal, type Measured } from "./report.ts";
 import type { Database, Server, ServerName } from "./servers.ts";
 
@@ -20,6 +20,8 @@ interface Stored {
   readonly loadSeconds: number;
   readonly serverCpuSeconds: number;
   readonly threadSeconds: Readonly<Record<string, number>>;
+  /** Of everything else on the machine but the load generator and this process. */
+  readonly otherCpuSeconds: number;
 }
 
 type PeersRound = Measured & { readonly server: ServerName } & Partial<Pick<Saturated, "saturated">> & {
@@ -69,7 +71,10 @@ export const peers: Benchmark<LoadFlags> = {
     );
     const rows = toRows(rounds, figures);
     const saturated = rounds.filter(isSaturated);
-    const verdicts = [...toVerdicts(toGoals(rounds, saturated)), ...toCautions(saturated)];
+    const noise = rounds.flatMap(({ server, round, stored }) =>
+      stored === undefined ? [] : toNoise(`${server}, round ${round}`, stored.otherCpuSeconds / stored.seconds),
+    );
+    const verdicts = [...toVerdicts(toGoals(rounds, saturated)), ...toCautions(saturated), ...noise.map(toCaution)];
     return { data: { rows, rounds }, table: toTable(rows), verdicts };
   },
 };
@@ -103,6 +108,7 @@ async function measureRows(options: RowsOptions, signal: AbortSignal): Promise<S
     rows: read(database.progress),
     ms: performance.now(),
     cpuSeconds: readCpuSeconds(pids),
+    otherCpuSeconds: readMachineSeconds() - readCpuSeconds([...pids, load.pid, process.pid]),
     threadSeconds: readThreadSeconds(pids),
   });
   const warm = await load.saturate({ warmupMs: 0, measureMs: warmupMs, pids, drainMs });
@@ -118,6 +124,7 @@ async function measureRows(options: RowsOptions, signal: AbortSignal): Promise<S
     loadSeconds,
     serverCpuSeconds: last.cpuSeconds - first.cpuSeconds,
     threadSeconds: toThreadSeconds(first.threadSeconds, last.threadSeconds),
+    otherCpuSeconds: last.otherCpuSeconds - first.otherCpuSeconds,
   };
 }
 
@@ -125,6 +132,7 @@ interface Mark {
   readonly rows: number;
   readonly ms: number;
   readonly cpuSeconds: number;
+  readonly otherCpuSeconds: number;
   readonly threadSeconds: Readonly<Record<string, number>>;
 }
 
