@@ -9,6 +9,7 @@ import type { TelemetryTarget } from "./broker.ts";
 import type { Connection } from "./connection.ts";
 import type { WireLimits } from "./frames.ts";
 import type { Limits } from "./limits.ts";
+import type { Throttle } from "./rate-limit.ts";
 
 /** What all connections of a broker share. */
 export interface ConnectionContext {
@@ -22,6 +23,8 @@ export interface ConnectionContext {
   readonly byClientId: Map<string, Connection>;
   /** Connections that owe acknowledgements: looked at once per commit. */
   readonly owing: Set<Connection>;
+  /** Clients that are beyond their rate. */
+  readonly throttle: Throttle;
   /** True from shutdown on: nothing is read any more. */
   readonly stopped: () => boolean;
   /** Starts an Aedes client on the stream. */
