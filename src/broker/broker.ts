@@ -18,7 +18,7 @@ import type { Accept } from "../listener/listener.ts";
 import type { Message, Offset, QoS, Rejection, Route, UnixMs, Verdict } from "../reading.ts";
 import type { Latency, Traffic } from "../telemetry.ts";
 import type { Authenticate } from "./authenticate.ts";
-import { openAdmission } from "./admission.ts";
+import { openArrivals } from "./arrivals.ts";
 import { isReservedTopic, rejectedTopic } from "./authorize.ts";
 import { type Connection, openConnection } from "./connection.ts";
 import type { ConnectionContext, ShownMessage } from "./connection-context.ts";
@@ -125,6 +125,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     ...options,
     wireLimits: { ...limits, topicAliasMaximum: limits.topicAliases },
     throttle: stack.use(openThrottle()),
+    departed: (peer) => arrivals.departed(peer),
     connections,
     byClientId,
     owing,
@@ -147,8 +148,8 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
       );
     });
 
-  const admission = stack.use(
-    openAdmission({
+  const arrivals = stack.use(
+    openArrivals({
       limits,
       events,
       stopped: () => stopped,
@@ -177,7 +178,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   );
 
   return {
-    accept: admission.accept,
+    accept: arrivals.accept,
     publish,
     stopReading() {
       stopped = true;

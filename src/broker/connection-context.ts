@@ -3,6 +3,7 @@
 import type { Client } from "aedes";
 import type { EventBus } from "../events.ts";
 import type { QoS } from "../reading.ts";
+import type { Peer } from "../listener/listener.ts";
 import type { Latency, Traffic } from "../telemetry.ts";
 import type { AedesStream } from "./aedes-stream.ts";
 import type { TelemetryTarget } from "./broker.ts";
@@ -23,6 +24,8 @@ export interface ConnectionContext {
   readonly byClientId: Map<string, Connection>;
   /** Connections that owe acknowledgements: looked at once per commit. */
   readonly owing: Set<Connection>;
+  /** Called once for each connection when it is closed. */
+  readonly departed: (peer: Peer) => void;
   /** Clients that are beyond their rate. */
   readonly throttle: Throttle;
   /** True from shutdown on: nothing is read any more. */

@@ -422,6 +422,7 @@ export class Connection {
     const { clientId } = this;
     this.#stage = "closed";
     context.connections.delete(this);
+    context.departed(this.#peer);
     context.owing.delete(this);
     context.traffic.socketsOpen -= 1;
     this.#stream?.destroy();

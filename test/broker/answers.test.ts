@@ -197,7 +197,7 @@ describe("a message on a topic of no stream", () => {
   });
 });
 
-describe("the end of a connection", () => {
+describe.concurrent("the end of a connection", () => {
   test("comes with a reason in 5, in as many bytes as the client takes", async ({ openHarness }) => {
     const harness = await openHarness();
     const wrong = Buffer.from([0x82, 2, 0, 1]); // SUBSCRIBE without a filter

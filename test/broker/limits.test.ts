@@ -2,7 +2,7 @@
 
 import { once } from "node:events";
 import { describe, expect } from "vitest";
-import { networkOf } from "../../src/broker/admission.ts";
+import { networkOf } from "../../src/broker/arrivals.ts";
 import { type Harness, publish, type RawClient, test } from "./harness.ts";
 import { bytes } from "./wire.ts";
 
@@ -30,7 +30,7 @@ const told = (client: RawClient): number | undefined => {
   return packet?.cmd === "disconnect" ? packet.reasonCode : undefined;
 };
 
-describe.each(versions)("in %s", (version, options) => {
+describe.concurrent.for(versions)("in %s", ([version, options]) => {
   const is5 = version === "5";
 
   test("a packet above the limit ends the connection by its header, and counts", async ({ openHarness }) => {
@@ -121,6 +121,20 @@ describe.each(versions)("in %s", (version, options) => {
     expect(await client.next("puback")).toMatchObject({ messageId: 2 });
   });
 
+  test("an MQTT 5 client is held to the longest keep-alive, an older one to its own", async ({ openHarness }) => {
+    const harness = await openHarness({ limits: { maximumKeepAliveS: 1 } });
+    const client = await open(harness, { ...options, keepalive: 0 });
+    const witness = await open(harness, { protocolVersion: 5, clientId: "witness", keepalive: 0 });
+    await witness.closed;
+    expect(told(witness)).toBe(0x8d);
+    if (is5) {
+      await client.closed;
+    } else {
+      client.send({ cmd: "pingreq" });
+      await client.next("pingresp");
+    }
+  });
+
   test("a client that was not read for long is not taken for a silent one", async ({ openHarness }) => {
     const harness = await openHarness();
     harness.autoCommit = true;
@@ -136,7 +150,7 @@ describe.each(versions)("in %s", (version, options) => {
   });
 });
 
-describe("before the CONNECT is there", () => {
+describe.concurrent("before the CONNECT is there", () => {
   test("one above the limit ends the connection by its header, and counts", async ({ openHarness }) => {
     const harness = await openHarness({ limits: { maximumConnectBytes: 128 } });
     const counts = countLimits(harness);
@@ -171,7 +185,7 @@ describe("before the CONNECT is there", () => {
   });
 });
 
-describe("new connections", () => {
+describe.concurrent("new connections", () => {
   test("beyond the limit are closed, count, and may come when another has gone", async ({ openHarness }) => {
     const harness = await openHarness({ limits: { maximumConnections: 2, maximumConnectionsPerAddress: 2 } });
     const counts = countLimits(harness);
@@ -205,6 +219,14 @@ describe("new connections", () => {
     const clients = await Promise.all(Array.from({ length: 11 }, () => harness.open()));
     await Promise.all(clients.map((client, index) => client.connect({ clientId: `c${index}` })));
     expect(begun[0]).toBeLessThan(clients.length);
+  });
+
+  test("that wait for their turn when the gateway stops are closed", async ({ openHarness }) => {
+    const harness = await openHarness({ limits: { connectionsPerSecond: 1 } });
+    await open(harness, { clientId: "first" });
+    const waiting = await harness.open();
+    await harness.broker[Symbol.asyncDispose]();
+    await waiting.closed;
   });
 
   test("that wait are forgotten when they go", async ({ openHarness }) => {

@@ -7,15 +7,17 @@ import type { EventBus, LimitName } from "../events.ts";
 import type { Accept, Peer } from "../listener/listener.ts";
 import type { Limits } from "./limits.ts";
 
-export interface AdmissionOptions {
+export interface ArrivalsOptions {
   readonly limits: Pick<Limits, "maximumConnections" | "maximumConnectionsPerAddress" | "connectionsPerSecond">;
   readonly events: EventBus;
   readonly stopped: () => boolean;
   readonly begin: Accept;
 }
 
-export interface Admission extends Disposable {
+export interface Arrivals extends Disposable {
   readonly accept: Accept;
+  /** To be called once for each connection that was begun, when it is closed. */
+  readonly departed: (peer: Peer) => void;
 }
 
 interface Waiting {
@@ -27,7 +29,7 @@ const TURN_MS = 20;
 /** As many as are begun at once after a quiet time: a twentieth of a second's worth, at least one. */
 const burstOf = (perSecond: number): number => Math.max(1, perSecond / 20);
 
-export function openAdmission({ limits, events, stopped, begin }: AdmissionOptions): Admission {
+export function openArrivals({ limits, events, stopped, begin }: ArrivalsOptions): Arrivals {
   const { maximumConnections, connectionsPerSecond } = limits;
   const perAddress = limits.maximumConnectionsPerAddress ?? Math.ceil(maximumConnections * 0.75);
   const byNetwork = new Map<string, number>();
@@ -43,15 +45,12 @@ export function openAdmission({ limits, events, stopped, begin }: AdmissionOptio
     socket.on("error", () => {});
     socket.destroy();
   };
-  const count = (socket: Duplex, network: string): void => {
-    all += 1;
-    byNetwork.set(network, (byNetwork.get(network) ?? 0) + 1);
-    socket.once("close", () => {
-      all -= 1;
-      const left = (byNetwork.get(network) ?? 1) - 1;
-      if (left > 0) byNetwork.set(network, left);
-      else byNetwork.delete(network);
-    });
+  const departed = ({ remoteAddress }: Peer): void => {
+    const network = networkOf(remoteAddress);
+    all -= 1;
+    const left = (byNetwork.get(network) ?? 1) - 1;
+    if (left > 0) byNetwork.set(network, left);
+    else byNetwork.delete(network);
   };
   const refill = (): void => {
     const nowMs = performance.now();
@@ -71,12 +70,16 @@ export function openAdmission({ limits, events, stopped, begin }: AdmissionOptio
     refill();
     for (const waiting of queue) {
       if (tokens < 1) break;
-      queue.delete(waiting);
       const { socket, peer } = waiting;
-      if (socket.destroyed) continue;
+      if (socket.destroyed) continue; // its close event follows
+      queue.delete(waiting);
       tokens -= 1;
-      if (stopped()) turnAway(socket, peer, undefined, "the gateway is stopping");
-      else begin(socket, peer);
+      if (stopped()) {
+        departed(peer);
+        turnAway(socket, peer, undefined, "the gateway is stopping");
+      } else {
+        begin(socket, peer);
+      }
     }
     if (queue.size > 0) timer = setTimeout(run, TURN_MS);
   };
@@ -85,7 +88,9 @@ export function openAdmission({ limits, events, stopped, begin }: AdmissionOptio
     queue.add(waiting);
     events.emit("limited", "connectionsPerSecond");
     socket.on("error", () => {});
-    socket.once("close", () => queue.delete(waiting));
+    socket.once("close", () => {
+      if (queue.delete(waiting)) departed(peer);
+    });
     timer ??= setTimeout(run, TURN_MS);
   };
 
@@ -100,11 +105,13 @@ export function openAdmission({ limits, events, stopped, begin }: AdmissionOptio
         const detail = `more than ${perAddress} connections from ${network}`;
         turnAway(socket, peer, "maximumConnectionsPerAddress", detail);
       } else {
-        count(socket, network);
+        all += 1;
+        byNetwork.set(network, (byNetwork.get(network) ?? 0) + 1);
         if (mayBegin()) begin(socket, peer);
         else wait(socket, peer);
       }
     },
+    departed,
     [Symbol.dispose]() {
       clearTimeout(timer);
       for (const { socket } of queue) socket.destroy();
