@@ -50,8 +50,6 @@ export class Connection {
   #ended: { readonly reason: DisconnectReason; readonly detail: string } | undefined;
   #problem: string | undefined;
   #refusal: Fault | undefined;
-  /** Aedes has said goodbye itself. */
-  #toldEnd = false;
   readonly #rate: RateLimit | undefined;
   #successor = false;
   #sinceMs = performance.now();
@@ -306,7 +304,6 @@ export class Connection {
     const { traffic } = this.#context;
     const type = (buffer[start] ?? 0) >> 4;
     if (type === packetType.connack && !this.#connack(buffer, bodyStart)) return false;
-    this.#toldEnd ||= type === packetType.disconnect;
     if (type === packetType.pubcomp && this.#holds(buffer, start, bodyStart, end)) return false;
     if (type === packetType.puback || type === packetType.pubrec) {
       const frame = Buffer.from(buffer.subarray(start, end));
@@ -407,7 +404,7 @@ export class Connection {
     if (first && code !== undefined && this.#stage === "connected") {
       // What is on disk is acknowledged before the goodbye.
       this.acknowledge(this.#context.target.durable(), performance.now());
-      if (!this.#toldEnd) this.#write(encodeDisconnect(this.#version, code, detail, this.#facts?.maximumPacketBytes));
+      this.#write(encodeDisconnect(this.#version, code, detail, this.#facts?.maximumPacketBytes));
     }
     this.#sinceMs = performance.now();
     this.#stream?.destroy();
