@@ -45,6 +45,8 @@ export interface Message {
    * retransmission is known after a restart.
    */
   readonly packetId: number;
+  /** A rejection is told to the client and ends its QoS 2 handshake, so that `packetId` is of no use then: MQTT 5. */
+  readonly toldOfRejection?: boolean;
   /** The device that the client's credentials stand for; undefined when no credentials are configured. */
   readonly identity?: string;
   /** Undefined for most: 3.1, 3.1.1, and MQTT 5 without any of them. */
