@@ -11,7 +11,6 @@ import { randomUUID } from "node:crypto";
 import type { EventEmitter } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
 import { Aedes, type AedesOptions, type AuthenticateError, type Client, type PublishPacket } from "aedes";
-import { parser as createParser } from "mqtt-packet";
 import { toError } from "../errors.ts";
 import type { EventBus } from "../events.ts";
 import type { Accept } from "../listener/listener.ts";
@@ -20,11 +19,12 @@ import type { Latency, Traffic } from "../telemetry.ts";
 import type { Authenticate } from "./authenticate.ts";
 import { isReservedTopic, rejectedTopic } from "./authorize.ts";
 import { type Connection, openConnection } from "./connection.ts";
-import type { ConnectionContext, ShownMessage } from "./connection-context.ts";
-import { createFanOut } from "./fan-out.ts";
+import type { ConnectionContext } from "./connection-context.ts";
+import { FanOut } from "./fan-out.ts";
 import type { Limits } from "./limits.ts";
 import { Sessions } from "./sessions.ts";
 import { openSysTopics } from "./sys-topics.ts";
+import type { AedesClient } from "./target.ts";
 
 /** Where telemetry goes: the intake and the journal, as far as a connection needs to know them. */
 export interface TelemetryTarget {
@@ -83,8 +83,13 @@ const SHOWN_PAYLOAD_BYTES = 1024;
 export async function openBroker(options: BrokerOptions): Promise<Broker> {
   const { target, limits, events, traffic, version } = options;
   const id = randomUUID();
-  const fanOut = createFanOut(`$SYS/${id}/`);
   const sessions = new Sessions(limits, events);
+  const fanOut = new FanOut({
+    privatePrefix: `$SYS/${id}/`,
+    queueBytes: limits.subscriberQueueBytes,
+    events,
+    kept: sessions.kept,
+  });
   const connections = new Set<Connection>();
   const byClientId = new Map<string, Connection>();
   const owing = new Set<Connection>();
@@ -124,13 +129,17 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     stopped: () => stopped,
     attach(stream, connection) {
       byStream.set(stream, connection);
-      const client = aedes.handle(stream);
-      return Object.assign(client, { subscriptions: Object.create(null), duplicates: Object.create(null) });
+      const client = aedes.handle(stream) as AedesClient;
+      const subscriptions = fanOut.subscriptionsOf(client, connection);
+      return Object.assign(client, { subscriptions, duplicates: Object.create(null) });
     },
     forgetIncoming: (clientId) => void sessions.cleanIncoming({ id: clientId }),
-    matches: (topic) => sessions.subscriptions > 0 || fanOut.matches(topic),
-    matchVersion: () => fanOut.version + sessions.version,
-    show: (shown) => aedes.publish(toPacket(shown), () => {}),
+    audienceOf: (topic) => fanOut.audienceOf(topic),
+    show(audience, shown) {
+      fanOut.show(audience, shown);
+      const { qos, retain } = shown.view;
+      if (retain || audience.needsAedes(qos)) aedes.publish(fanOut.forOthers(shown), () => {});
+    },
   };
   const publish = ({ topic, payload, qos = 0, retain = false }: OutgoingMessage): Promise<void> =>
     new Promise((resolve, reject) => {
@@ -179,7 +188,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     },
     showRejected(message, rejection) {
       const topic = rejectedTopic(rejection.stream, message.deviceId);
-      if (fanOut.matches(topic))
+      if (!fanOut.audienceOf(topic).isEmpty)
         void publish({ topic, payload: toRejectedPayload(message, rejection) }).catch(() => {});
     },
     async [Symbol.asyncDispose]() {
@@ -295,20 +304,6 @@ const toWill = (client: Client, packet: PublishPacket, route: Route, identity: s
   packetId: 0,
   ...(identity === undefined ? undefined : { identity }),
 });
-
-/** A PUBLISH for Aedes; its MQTT 5 properties are read by the parser that Aedes uses too. */
-function toPacket({ topic, payload, qos, retain, clientId, packet }: ShownMessage): PublishPacket {
-  // With the publisher's id Aedes can keep it from a subscriber that asked for No Local [MQTT-3.8.3-3].
-  const shown = { cmd: "publish", topic, payload, qos, retain, dup: false, clientId } as const;
-  if (packet === undefined) return shown;
-  let properties: PublishPacket["properties"];
-  const parser = createParser({ protocolVersion: 5 });
-  parser.on("packet", (parsed) => {
-    if (parsed.cmd === "publish") properties = parsed.properties;
-  });
-  parser.parse(packet);
-  return properties === undefined ? shown : { ...shown, properties };
-}
 
 const toRejectedPayload = (message: Message, { reason, issues }: Rejection): string =>
   JSON.stringify({

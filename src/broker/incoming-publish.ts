@@ -8,6 +8,7 @@
 import type { DisconnectReason } from "../events.ts";
 import type { Message, Offset, QoS, RefusalReason, Route } from "../reading.ts";
 import type { Acknowledgements, AcknowledgementType } from "./acknowledgements.ts";
+import { unknownAudience } from "./audience.ts";
 import { isReservedTopic } from "./authorize.ts";
 import type { ConnectionContext } from "./connection-context.ts";
 import { type Fault, packetType, type ProtocolVersion, reasonCode } from "./frames.ts";
@@ -49,8 +50,8 @@ export class IncomingPublish {
   #topicBytes = Buffer.alloc(0);
   #topic = "";
   #route: Route | undefined;
-  #watched = false;
-  #watchedVersion = -1;
+  /** Who listens to #topic. */
+  #audience = unknownAudience;
 
   constructor(context: ConnectionContext, owner: PublishOwner, owed: Acknowledgements) {
     this.#context = context;
@@ -126,7 +127,7 @@ export class IncomingPublish {
     this.#topicBytes = Buffer.from(buffer.subarray(topicStart, topicEnd));
     this.#topic = topicOf(buffer, view);
     this.#route = this.#context.target.route(this.#topic);
-    this.#watchedVersion = -1;
+    this.#audience = unknownAudience;
   }
 
   /** MQTT 5 clients were told the receive maximum [MQTT-3.3.4-9]; of older ones only QoS 2 messages are remembered. */
@@ -138,7 +139,7 @@ export class IncomingPublish {
   }
 
   #telemetry(buffer: Buffer, start: number, end: number, view: PublishView, route: Route): void {
-    const { qos, packetId, retain } = view;
+    const { qos, packetId } = view;
     const known = qos === 2 ? this.#unfinished.get(packetId) : undefined;
     if (known !== undefined) {
       this.#owed.afterCommit(packetType.pubrec, packetId, known, this.#receivedAtMs); // [MQTT-4.3.3-10]: not again
@@ -168,23 +169,13 @@ export class IncomingPublish {
     if (qos === 2 && !this.#lasts) this.#own.set(packetId, verdict.offset);
     // The first one may be on disk long since, and no commit follow.
     if (verdict.kind === "duplicate") this.#owner.acknowledge();
-    if (verdict.kind === "appended" && (retain || this.#isWatched())) this.#show(buffer, start, end, view, payload);
+    if (verdict.kind === "appended") this.#show(buffer, start, end, view);
   }
 
-  #isWatched(): boolean {
-    const version = this.#context.matchVersion();
-    if (version !== this.#watchedVersion) {
-      this.#watchedVersion = version;
-      this.#watched = this.#context.matches(this.#topic);
-    }
-    return this.#watched;
-  }
-
-  #show(buffer: Buffer, start: number, end: number, view: PublishView, payload: Buffer): void {
-    const packet = view.propertiesEnd > view.propertiesStart ? Buffer.from(buffer.subarray(start, end)) : undefined;
-    const { qos, retain } = view;
-    const clientId = this.#clientId;
-    this.#context.show({ topic: this.#topic, payload: Buffer.from(payload), qos, retain, clientId, packet });
+  #show(buffer: Buffer, start: number, end: number, view: PublishView): void {
+    if (!this.#audience.isCurrent) this.#audience = this.#context.audienceOf(this.#topic);
+    if (this.#audience.isEmpty && !view.retain) return;
+    this.#context.show(this.#audience, { topic: this.#topic, clientId: this.#clientId, buffer, start, end, view });
   }
 
   /**
