@@ -160,7 +160,7 @@ export class Connection implements Subscriber {
   }
 
   sendPublishes(bytes: Buffer, packets: number, payloadBytes: number): void {
-    if (this.#stage !== "connected" || this.#ended !== undefined) return;
+    if (this.waitingBytes === undefined) return;
     this.#context.traffic.publishSent += packets;
     this.#context.traffic.publishBytesSent += payloadBytes;
     this.#write(bytes, packets);
