@@ -10,21 +10,25 @@
 import { randomUUID } from "node:crypto";
 import type { EventEmitter } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
-import { Aedes, type AedesOptions, type AuthenticateError, type Client, type PublishPacket } from "aedes";
-import { parser as createParser } from "mqtt-packet";
+import { Aedes, type AedesOptions, type Client, type PublishPacket } from "aedes";
 import { toError } from "../errors.ts";
 import type { EventBus } from "../events.ts";
 import type { Accept } from "../listener/listener.ts";
 import type { Message, Offset, QoS, Rejection, Route, UnixMs, Verdict } from "../reading.ts";
 import type { Latency, Traffic } from "../telemetry.ts";
 import type { Authenticate } from "./authenticate.ts";
+import { openArrivals } from "./arrivals.ts";
 import { isReservedTopic, rejectedTopic } from "./authorize.ts";
 import { type Connection, openConnection } from "./connection.ts";
-import type { ConnectionContext, ShownMessage } from "./connection-context.ts";
-import { createFanOut } from "./fan-out.ts";
+import type { ConnectionContext } from "./connection-context.ts";
+import { FanOut } from "./fan-out.ts";
+import { reasonCode } from "./frames.ts";
 import type { Limits } from "./limits.ts";
+import { toMessageProperties } from "./message-properties.ts";
+import { openThrottle } from "./rate-limit.ts";
 import { Sessions } from "./sessions.ts";
 import { openSysTopics } from "./sys-topics.ts";
+import type { AedesClient } from "./target.ts";
 
 /** Where telemetry goes: the intake and the journal, as far as a connection needs to know them. */
 export interface TelemetryTarget {
@@ -83,8 +87,13 @@ const SHOWN_PAYLOAD_BYTES = 1024;
 export async function openBroker(options: BrokerOptions): Promise<Broker> {
   const { target, limits, events, traffic, version } = options;
   const id = randomUUID();
-  const fanOut = createFanOut(`$SYS/${id}/`);
   const sessions = new Sessions(limits, events);
+  const fanOut = new FanOut({
+    privatePrefix: `$SYS/${id}/`,
+    queueBytes: limits.subscriberQueueBytes,
+    events,
+    kept: sessions.kept,
+  });
   const connections = new Set<Connection>();
   const byClientId = new Map<string, Connection>();
   const owing = new Set<Connection>();
@@ -97,9 +106,10 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     // Aedes' type for `mq` is the whole of mqemitter; FanOut has what Aedes uses of it. The same with the persistence.
     mq: fanOut as never,
     persistence: sessions as never,
-    // Enforced by connection.ts before anything is buffered; told to MQTT 5 clients by Aedes.
-    maximumPacketSize: limits.maximumPacketBytes,
+    // Enforced by connection.ts before anything is buffered; what was sent with an alias reaches Aedes with its topic.
+    maximumPacketSize: limits.maximumPacketBytes + limits.maximumTopicBytes,
     receiveMaximum: limits.maximumInflightQos2,
+    topicAliasMaximum: limits.topicAliases,
     maxTopicLevels: limits.maximumTopicLevels,
     maxClientsIdLength: 65_535,
     pendingSessionsLimit: limits.sessions,
@@ -115,22 +125,29 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   (aedes as EventEmitter).on("error", options.onError);
 
   let stopped = false;
+  const stack = new DisposableStack();
   const context: ConnectionContext = {
     ...options,
-    wireLimits: { ...limits, topicAliasMaximum: 0 },
+    wireLimits: { ...limits, topicAliasMaximum: limits.topicAliases },
+    throttle: stack.use(openThrottle()),
+    departed: (peer) => arrivals.departed(peer),
     connections,
     byClientId,
     owing,
     stopped: () => stopped,
     attach(stream, connection) {
       byStream.set(stream, connection);
-      const client = aedes.handle(stream);
-      return Object.assign(client, { subscriptions: Object.create(null), duplicates: Object.create(null) });
+      const client = aedes.handle(stream) as AedesClient;
+      const subscriptions = fanOut.subscriptionsOf(client, connection);
+      return Object.assign(client, { subscriptions, duplicates: Object.create(null) });
     },
     forgetIncoming: (clientId) => void sessions.cleanIncoming({ id: clientId }),
-    matches: (topic) => sessions.subscriptions > 0 || fanOut.matches(topic),
-    matchVersion: () => fanOut.version + sessions.version,
-    show: (shown) => aedes.publish(toPacket(shown), () => {}),
+    audienceOf: (topic) => fanOut.audienceOf(topic),
+    show(audience, shown) {
+      fanOut.show(audience, shown);
+      const { qos, retain } = shown.view;
+      if (retain || audience.needsAedes(qos)) aedes.publish(fanOut.forOthers(shown), () => {});
+    },
   };
   const publish = ({ topic, payload, qos = 0, retain = false }: OutgoingMessage): Promise<void> =>
     new Promise((resolve, reject) => {
@@ -140,7 +157,14 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
       );
     });
 
-  const stack = new DisposableStack();
+  const arrivals = stack.use(
+    openArrivals({
+      limits,
+      events,
+      stopped: () => stopped,
+      begin: (socket, peer) => void openConnection(context, socket, peer),
+    }),
+  );
   stack.use(target.onDurable((to) => acknowledge(owing, to)));
   stack.use(
     target.onCongestion(() => {
@@ -163,23 +187,14 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   );
 
   return {
-    accept(socket, peer) {
-      if (stopped || connections.size >= limits.maximumConnections) {
-        const detail = stopped ? "the gateway is stopping" : `more than ${limits.maximumConnections} connections`;
-        events.emit("turnedAway", peer.remoteAddress, stopped ? "shutdown" : "limit", detail);
-        socket.on("error", () => {});
-        socket.destroy();
-        return;
-      }
-      openConnection(context, socket, peer);
-    },
+    accept: arrivals.accept,
     publish,
     stopReading() {
       stopped = true;
     },
     showRejected(message, rejection) {
       const topic = rejectedTopic(rejection.stream, message.deviceId);
-      if (fanOut.matches(topic))
+      if (!fanOut.audienceOf(topic).isEmpty)
         void publish({ topic, payload: toRejectedPayload(message, rejection) }).catch(() => {});
     },
     async [Symbol.asyncDispose]() {
@@ -230,23 +245,31 @@ function createHooks(
   byClientId: ReadonlyMap<string, Connection>,
   connectionOf: (client: Client | null) => Connection | undefined,
 ): Pick<AedesOptions, "authenticate" | "authorizePublish" | "authorizeSubscribe" | "authorizeForward"> {
+  const { badUserNameOrPassword, notAuthorized, quotaExceeded, serverUnavailable } = reasonCode;
   return {
     authenticate(client, username, password, done) {
+      const refuse = (reason: string, code: number, told = reason): void => {
+        connectionOf(client)?.refuse(told, code);
+        done(Object.assign(new Error(reason), { returnCode: NOT_AUTHORIZED }), false);
+      };
       if (!client.clean && sessions.isOneTooMany(client.id)) {
-        done(refusal(`more than ${limits.sessions} sessions`, SERVER_UNAVAILABLE), false);
+        events.emit("limited", "sessions");
+        refuse(`more than ${limits.sessions} sessions`, quotaExceeded);
         return;
       }
       authenticate({ clientId: client.id, username, password })
         .then((result) => {
           if (result.kind === "refused") {
-            done(refusal(result.reason), false);
+            refuse(result.reason, username === undefined ? notAuthorized : badUserNameOrPassword);
             return;
           }
           byClientId.get(client.id)?.expectTakeover();
           connectionOf(client)?.identify(result.deviceId);
           done(null, true);
         })
-        .catch((cause: unknown) => done(refusal(toError(cause).message), false));
+        .catch((cause: unknown) => {
+          refuse(toError(cause).message, serverUnavailable, "credentials cannot be checked now");
+        });
     },
     // Telemetry and reserved topics from sockets end in connection.ts, so what comes here on them is a will: it is
     // judged like any other message.
@@ -278,36 +301,22 @@ function createHooks(
   };
 }
 
-/** CONNACK return codes of 3.1.1; Aedes translates them for MQTT 5. */
-const SERVER_UNAVAILABLE = 3;
+/** For Aedes' own CONNACK, which the connection replaces. */
 const NOT_AUTHORIZED = 5;
 
-const refusal = (reason: string, returnCode = NOT_AUTHORIZED): AuthenticateError =>
-  Object.assign(new Error(reason), { returnCode });
-
-const toWill = (client: Client, packet: PublishPacket, route: Route, identity: string | undefined): Message => ({
-  topic: packet.topic,
-  payload: Buffer.from(packet.payload),
-  clientId: client.id,
-  deviceId: route.deviceId ?? client.id,
-  receivedAt: Date.now(),
-  qos: packet.qos,
-  packetId: 0,
-  ...(identity === undefined ? undefined : { identity }),
-});
-
-/** A PUBLISH for Aedes; its MQTT 5 properties are read by the parser that Aedes uses too. */
-function toPacket({ topic, payload, qos, retain, clientId, packet }: ShownMessage): PublishPacket {
-  // With the publisher's id Aedes can keep it from a subscriber that asked for No Local [MQTT-3.8.3-3].
-  const shown = { cmd: "publish", topic, payload, qos, retain, dup: false, clientId } as const;
-  if (packet === undefined) return shown;
-  let properties: PublishPacket["properties"];
-  const parser = createParser({ protocolVersion: 5 });
-  parser.on("packet", (parsed) => {
-    if (parsed.cmd === "publish") properties = parsed.properties;
-  });
-  parser.parse(packet);
-  return properties === undefined ? shown : { ...shown, properties };
+function toWill(client: Client, packet: PublishPacket, route: Route, identity: string | undefined): Message {
+  const properties = toMessageProperties(packet.properties);
+  return {
+    topic: packet.topic,
+    payload: Buffer.from(packet.payload),
+    clientId: client.id,
+    deviceId: route.deviceId ?? client.id,
+    receivedAt: Date.now(),
+    qos: packet.qos,
+    packetId: 0,
+    ...(identity === undefined ? undefined : { identity }),
+    ...(properties === undefined ? undefined : { properties }),
+  };
 }
 
 const toRejectedPayload = (message: Message, { reason, issues }: Rejection): string =>
