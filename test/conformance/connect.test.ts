@@ -20,6 +20,13 @@ const connect = (name: string, level: number, flags: number, ...tail: readonly (
   packet(0x10, counted(name), level, flags, u16(0), ...tail);
 const none = properties();
 
+/** Flags and code of a CONNACK, which must be all that came; undefined when nothing did. MQTT 5 may say more of the reason. */
+function refusalIn(bytesReceived: Buffer): readonly number[] | undefined {
+  if (bytesReceived.length === 0) return undefined;
+  expect([bytesReceived[0], bytesReceived[1]]).toEqual([0x20, bytesReceived.length - 2]);
+  return [...bytesReceived.subarray(2, 4)];
+}
+
 describe("CONNECT", () => {
   test("a second CONNECT is a protocol error and ends the connection [MQTT-3.1.0-2]", async ({ openHarness }) => {
     const harness = await openHarness();
@@ -43,29 +50,29 @@ describe("CONNECT", () => {
   }) => {
     const harness = await openHarness();
     for (const [name, level, answer] of [
-      ["MQTT", 6, [0x20, 3, 0, 0x84, 0]],
-      ["MQTT", 1, [0x20, 2, 0, 1]],
-      ["MQIsdp", 4, [0x20, 2, 0, 1]],
+      ["MQTT", 6, [0, 0x84]],
+      ["MQTT", 1, [0, 1]],
+      ["MQIsdp", 4, [0, 1]],
     ] as const) {
       const client = await harness.open();
       const received = recordBytes(client);
       client.send(connect(name, level, 2, none, counted("c1")));
       await client.closed;
-      expect([...received()]).toEqual(answer);
+      expect(refusalIn(received())).toEqual(answer);
     }
   });
 
   test("the reserved flag ends the connection, with 0x81 in MQTT 5 [MQTT-3.1.2-3]", async ({ openHarness }) => {
     const harness = await openHarness();
     for (const [level, tail, answer] of [
-      [5, [none, counted("c1")], [0x20, 3, 0, 0x81, 0]],
-      [4, [counted("c1")], []],
+      [5, [none, counted("c1")], [0, 0x81]],
+      [4, [counted("c1")], undefined],
     ] as const) {
       const client = await harness.open();
       const received = recordBytes(client);
       client.send(connect("MQTT", level, 3, ...tail));
       await client.closed;
-      expect([...received()]).toEqual(answer);
+      expect(refusalIn(received())).toEqual(answer);
     }
   });
 
@@ -105,7 +112,7 @@ describe("CONNECT", () => {
     const received = recordBytes(client);
     client.send(connect("MQTT", 4, 0, counted("")));
     await client.closed;
-    expect([...received()]).toEqual([0x20, 2, 0, 2]);
+    expect(refusalIn(received())).toEqual([0, 2]);
   });
 
   test("a 3.1.1 client without an identifier is connected with Clean Session 1", async ({ openHarness }) => {
@@ -128,7 +135,7 @@ describe("CONNECT", () => {
       const received = recordBytes(client);
       client.send(whole);
       await client.closed;
-      expect([...received()]).toEqual([0x20, 3, 0, 0x81, 0]);
+      expect(refusalIn(received())).toEqual([0, 0x81]);
     }
   });
 
@@ -151,7 +158,7 @@ describe("CONNECT", () => {
       const received = recordBytes(client);
       client.send(whole);
       await client.closed;
-      expect([...received()]).toEqual([0x20, 3, 0, 0x81, 0]);
+      expect(refusalIn(received())).toEqual([0, 0x81]);
     }
   });
 
@@ -168,8 +175,7 @@ describe("CONNECT", () => {
         publish({ qos: 0 }),
       );
       await client.closed;
-      expect([...received().subarray(2, 4)]).toEqual([0, protocolVersion === 5 ? 0x87 : 5]);
-      expect(received()[1]).toBe(received().length - 2);
+      expect(refusalIn(received())).toEqual([0, protocolVersion === 5 ? 0x87 : 5]);
       expect(harness.taken).toEqual([]);
     },
   );

@@ -86,7 +86,7 @@ describe("DISCONNECT of the gateway", () => {
     expect(toOld()).toHaveLength(0);
   });
 
-  test.fails("fits into the client's maximum packet size, if need be without its reason [MQTT-3.14.2-3] [MQTT-3.1.2-24]", async ({
+  test("fits into the client's maximum packet size, if need be without its reason [MQTT-3.14.2-3] [MQTT-3.1.2-24]", async ({
     openHarness,
   }) => {
     const harness = await openHarness();

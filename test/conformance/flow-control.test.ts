@@ -8,7 +8,7 @@ const publishes = (client: { readonly packets: readonly { readonly cmd: string }
   client.packets.filter(({ cmd }) => cmd === "publish").length;
 
 describe("The client's Receive Maximum", () => {
-  test.fails.for(["news", "devices/d1/telemetry"])(
+  test.for(["news", "devices/d1/telemetry"])(
     "bounds the messages on %s that it has not acknowledged, and delays nothing else [MQTT-3.3.4-9] [MQTT-3.3.4-10] [MQTT-4.9.0-1] [MQTT-4.9.0-2] [MQTT-4.9.0-3]",
     async (topic, { openHarness }) => {
       const harness = await openHarness();
@@ -33,7 +33,7 @@ describe("The client's Receive Maximum", () => {
     },
   );
 
-  test.fails("bounds what waited for the session too [MQTT-3.3.4-9]", async ({ openHarness }) => {
+  test("bounds what waited for the session too [MQTT-3.3.4-9]", async ({ openHarness }) => {
     const harness = await openHarness();
     const properties = { sessionExpiryInterval: 100, receiveMaximum: 2 };
     const away = await joinLasting(harness, 5, { properties });

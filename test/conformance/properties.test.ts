@@ -119,7 +119,7 @@ describe.concurrent("Message Expiry Interval", () => {
 });
 
 describe("Topic Alias", () => {
-  test.fails("stands for a topic as far as CONNACK allows, on one connection [MQTT-3.3.2-7] [MQTT-3.3.2-12]", async ({
+  test("stands for a topic as far as CONNACK allows, on one connection [MQTT-3.3.2-7] [MQTT-3.3.2-12]", async ({
     openHarness,
   }) => {
     const harness = await openHarness();
@@ -193,7 +193,7 @@ describe("Topic Alias", () => {
 });
 
 describe("Maximum Packet Size of the client", () => {
-  test.fails.for(topics)(
+  test.for(topics)(
     "keeps a larger message on %s from it, and what follows comes [MQTT-3.1.2-24] [MQTT-3.1.2-25]",
     async (topic, { openHarness }) => {
       const harness = await openHarness();
@@ -222,7 +222,7 @@ describe("Request Problem Information", () => {
       expect(Object.keys(given ?? {})).toEqual([]);
   });
 
-  test.fails("by default lets a rejected message be answered with 0x99 and what was wrong [MQTT-3.4.2-1]", async ({
+  test("by default lets a rejected message be answered with 0x99 and what was wrong [MQTT-3.4.2-1]", async ({
     openHarness,
   }) => {
     const harness = await openHarness();

@@ -36,7 +36,7 @@ describe.for(versions)("SUBSCRIBE in version %s", (version) => {
     expect(await client.next("suback")).toMatchObject({ messageId: 0x1234, granted: [2, 0, 1, 2] });
   });
 
-  test.fails("answers each of two equal filters, and the last one counts [MQTT-3.8.4-5] [MQTT-3.8.4-6]", async ({
+  test("answers each of two equal filters, and the last one counts [MQTT-3.8.4-5] [MQTT-3.8.4-6]", async ({
     openHarness,
   }) => {
     const harness = await openHarness();
@@ -68,7 +68,7 @@ describe.for(versions)("SUBSCRIBE in version %s", (version) => {
     expect((await readToEnd(client)).map((message) => [textOf(message), message.qos])).toEqual([["live", 2]]);
   });
 
-  test.fails.for(["a/+", "#"])(
+  test.for(["a/b", "a/+", "#"])(
     "to %s lowers the QoS of a message to the granted one [MQTT-3.8.4-8]",
     async (filter, { openHarness }) => {
       const harness = await openHarness();
@@ -87,7 +87,7 @@ describe.for(versions)("SUBSCRIBE in version %s", (version) => {
     },
   );
 
-  test.fails.for(["a/+"])(
+  test.for(["a/b", "a/+"])(
     "to %s lowers the QoS of a retained message too [MQTT-3.8.4-8]",
     async (filter, { openHarness }) => {
       const harness = await openHarness();
@@ -102,7 +102,7 @@ describe.for(versions)("SUBSCRIBE in version %s", (version) => {
     },
   );
 
-  test.fails("lowers the QoS of what waits for a session that is away [MQTT-3.8.4-8]", async ({ openHarness }) => {
+  test("lowers the QoS of what waits for a session that is away [MQTT-3.8.4-8]", async ({ openHarness }) => {
     const harness = await openHarness();
     const away = await joinLasting(harness, version);
     await subscribe(away, [{ topic: "a/+", qos: 1 }]);
