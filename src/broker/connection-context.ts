@@ -4,11 +4,15 @@ import type { Client } from "aedes";
 import type { EventBus } from "../events.ts";
 import type { QoS } from "../reading.ts";
 import type { Latency, Traffic } from "../telemetry.ts";
+import type { Admission } from "./admission.ts";
 import type { AedesStream } from "./aedes-stream.ts";
 import type { TelemetryTarget } from "./broker.ts";
 import type { Connection } from "./connection.ts";
 import type { WireLimits } from "./frames.ts";
 import type { Limits } from "./limits.ts";
+import type { RetainedMessages } from "./retained.ts";
+import type { Sessions } from "./sessions.ts";
+import type { Wills } from "./wills.ts";
 
 /** What all connections of a broker share. */
 export interface ConnectionContext {
@@ -19,15 +23,18 @@ export interface ConnectionContext {
   readonly traffic: Traffic;
   readonly puback: Latency;
   readonly connections: Set<Connection>;
-  readonly byClientId: Map<string, Connection>;
+  readonly admission: Admission;
+  readonly sessions: Sessions;
+  readonly retained: RetainedMessages;
+  readonly wills: Wills;
   /** Connections that owe acknowledgements: looked at once per commit. */
   readonly owing: Set<Connection>;
   /** True from shutdown on: nothing is read any more. */
   readonly stopped: () => boolean;
   /** Starts an Aedes client on the stream. */
   readonly attach: (stream: AedesStream, connection: Connection) => Client;
-  /** A clean start: Aedes' own unfinished QoS 2 messages of the session are void. */
-  readonly forgetIncoming: (clientId: string) => void;
+  /** Resolves when Aedes has let go of a client whose stream is destroyed. */
+  readonly detached: (client: Client) => Promise<void>;
   /** True when somebody subscribes to the topic; good until `matchVersion` changes. */
   readonly matches: (topic: string) => boolean;
   readonly matchVersion: () => number;

@@ -1,18 +1,22 @@
 // One object between a socket and Aedes. It splits MQTT packets, checks each strictly before Aedes sees it (ADR 0002),
 // takes telemetry (a PUBLISH whose topic belongs to a stream, any QoS) straight to the intake, answers it in order once
-// it is on disk, and stops reading the socket while the journal, Aedes or the client itself cannot take more.
+// it is on disk, and stops reading the socket while the journal, Aedes or the client itself cannot take more. What goes
+// out, and the client's session, are in outgoing.ts.
 
 import type { Duplex } from "node:stream";
 import type { Client } from "aedes";
+import { toError } from "../errors.ts";
 import type { DisconnectReason } from "../events.ts";
 import type { Peer } from "../listener/listener.ts";
-import { toOffset, type Offset, type RefusalReason } from "../reading.ts";
+import type { Offset, RefusalReason } from "../reading.ts";
 import { Acknowledgements } from "./acknowledgements.ts";
+import type { Holder } from "./admission.ts";
 import { AedesStream } from "./aedes-stream.ts";
 import { checkConnect, type ConnectFacts } from "./connect-check.ts";
 import type { ConnectionContext } from "./connection-context.ts";
 import { type Fault, FrameSplitter, packetType, type ProtocolVersion, reasonCode } from "./frames.ts";
 import { IncomingPublish } from "./incoming-publish.ts";
+import { Outgoing } from "./outgoing.ts";
 import { checkPacket } from "./packet-check.ts";
 import { encodeConnackRefusal, encodeDisconnect } from "./packet-writer.ts";
 
@@ -23,6 +27,7 @@ const noAuth: Fault = {
   reason: "AUTH without an authentication method [MQTT-4.12.0-6]",
   code: reasonCode.protocolError,
 };
+const notUnderstood: Fault = { reason: "SUBSCRIBE: not understood", code: reasonCode.malformedPacket };
 const CONNECT = packetType.connect << 4;
 /** How long a closing socket may take to send what is left. */
 const LINGER_MS = 2000;
@@ -30,7 +35,7 @@ const LINGER_MS = 2000;
 const UNSENT_FACTOR = 2;
 const SOCKET_QUEUE_BYTES = 262_144;
 
-export class Connection {
+export class Connection implements Holder {
   readonly #context: ConnectionContext;
   readonly #socket: Duplex;
   readonly #peer: Peer;
@@ -42,12 +47,12 @@ export class Connection {
   #client: Client | undefined;
   #version: ProtocolVersion = 4;
   #facts: ConnectFacts | undefined;
+  #out: Outgoing | undefined;
   /** Aedes' read side is full; its next read continues. */
   #aedesFull = false;
   #processing = false;
   #ended: { readonly reason: DisconnectReason; readonly detail: string } | undefined;
   #problem: string | undefined;
-  #successor = false;
   #sinceMs = performance.now();
 
   constructor(context: ConnectionContext, socket: Duplex, peer: Peer) {
@@ -58,7 +63,7 @@ export class Connection {
     this.#publish = new IncomingPublish(
       context,
       {
-        forward: (buffer, start, end) => this.#forward(buffer, start, end),
+        forward: (buffer, start, end) => this.#forward(buffer.subarray(start, end)),
         acknowledge: () => void this.acknowledge(context.target.durable(), performance.now()),
         end: (reason, detail, code) => this.#end(reason, detail, code),
       },
@@ -70,7 +75,10 @@ export class Connection {
     socket.on("data", (chunk: Buffer) => this.#receive(chunk));
     socket.on("end", () => this.#end("closed", "the network connection ended"));
     socket.on("error", (error: Error) => this.#end("closed", `the network connection failed: ${error.message}`));
-    socket.on("drain", () => this.proceed());
+    socket.on("drain", () => {
+      this.#out?.pump();
+      this.proceed();
+    });
     socket.on("close", () => this.#closed());
   }
 
@@ -81,18 +89,23 @@ export class Connection {
 
   // — From the broker —
 
-  /** The device that the client's credentials stand for. */
-  identify(deviceId: string | undefined): void {
+  /** What goes out to the client; undefined when the connection has ended, or is not there yet. */
+  get outgoing(): Outgoing | undefined {
+    return this.#ended === undefined ? this.#out : undefined;
+  }
+
+  /** The client is authenticated, and its id is its own alone. `deviceId`: the device that its credentials stand for. */
+  admit(deviceId: string | undefined): void {
     this.#publish.identity = deviceId;
+    this.outgoing?.open(this.clientId, deviceId);
   }
 
-  get identity(): string | undefined {
-    return this.#publish.identity;
+  giveWay(): void {
+    this.#end("taken-over", "another connection came with the same client id", reasonCode.sessionTakenOver);
   }
 
-  /** A connection with the same client id was authenticated: Aedes will end this one. */
-  expectTakeover(): void {
-    this.#successor = true;
+  gone(): Promise<void> {
+    return this.#client === undefined ? Promise.resolve() : this.#context.detached(this.#client);
   }
 
   /** What Aedes says of this client; told when the connection ends. */
@@ -216,10 +229,31 @@ export class Connection {
         this.#fault(fault);
         return;
       }
-      if (type === packetType.disconnect) this.#ended = { reason: "client", detail: "it sent DISCONNECT" };
-      else if (type === packetType.pubrel && this.#publish.release(buffer.readUInt16BE(bodyStart))) return;
-      this.#forward(buffer, start, end);
+      this.#control(type, buffer, start, bodyStart, end);
     }
+  }
+
+  #control(type: number, buffer: Buffer, start: number, bodyStart: number, end: number): void {
+    switch (type) {
+      case packetType.puback:
+      case packetType.pubrec:
+      case packetType.pubcomp:
+        this.#out?.acknowledged(type, buffer, bodyStart, end);
+        return;
+      case packetType.subscribe:
+      case packetType.unsubscribe:
+        if (this.#out?.subscribes(buffer.subarray(start, end)) === false) this.#fault(notUnderstood);
+        return;
+      case packetType.pubrel:
+        if (this.#publish.release(buffer.readUInt16BE(bodyStart))) return;
+        break;
+      case packetType.disconnect:
+        this.#out?.disconnected(buffer, bodyStart, end);
+        this.#ended = { reason: "client", detail: "it sent DISCONNECT" };
+        break;
+      default: // PINGREQ
+    }
+    this.#forward(buffer.subarray(start, end));
   }
 
   #connect(buffer: Buffer, start: number, bodyStart: number, end: number): void {
@@ -232,88 +266,62 @@ export class Connection {
     this.#version = facts.version;
     this.#stage = "connecting";
     this.#socket.pause();
-    if (facts.cleanStart && facts.clientId !== "") this.#context.forgetIncoming(facts.clientId);
-    // Keep-alive is watched by `sweep`: Aedes does not see telemetry and would take a busy client for a silent one.
-    const packet = Buffer.from(buffer.subarray(start, end));
-    packet.writeUInt16BE(0, keepAliveAt(buffer, bodyStart) - start);
+    const out = this.#openOutgoing(facts);
     this.#stream = new AedesStream({
       queueBytes: this.#context.limits.subscriberQueueBytes,
       onRoom: () => {
         this.#aedesFull = false;
         this.proceed();
       },
-      onPacket: (bytes, first, body, last) => this.#passesOut(bytes, first, body, last),
+      onPacket: (bytes, first, body, last) => out.passes(bytes, first, body, last),
       onBytes: (bytes) => this.#socketWrite(bytes),
       onWritten: (written) => this.#afterAedesWrote(written),
       onDestroyed: (error) => this.#aedesEnded(error),
     });
     this.#client = this.#context.attach(this.#stream, this);
-    this.#stream.push(packet);
+    this.#forward(buffer.subarray(start, end));
+  }
+
+  #openOutgoing(facts: ConnectFacts): Outgoing {
+    const owner = {
+      write: (bytes: Buffer) => this.#socketWrite(bytes),
+      writable: () => !this.#socket.writableNeedDrain && !this.#socket.destroyed,
+      forward: (packet: Buffer) => this.#forward(packet),
+      accepted: () => this.#accepted(),
+      refused: (code: number) => this.#refused(code),
+      failed: (cause: unknown) => this.#end("error", toError(cause).message, reasonCode.implementationSpecific),
+    };
+    this.#out = new Outgoing(this.#context, owner, this.#owed, facts);
+    return this.#out;
   }
 
   // — To and from Aedes —
 
-  #forward(buffer: Buffer, start: number, end: number): void {
+  #forward(packet: Buffer): void {
     if (this.#stream === undefined || this.#stream.destroyed) return;
     // A copy: Aedes may keep the payload (retained, queued), which must not keep the socket's whole chunk.
-    this.#aedesFull = !this.#stream.push(Buffer.from(buffer.subarray(start, end)));
-  }
-
-  /** A packet from Aedes: PUBACK, PUBREC and PUBCOMP take their place in the order, everything else goes out as it is. */
-  #passesOut(buffer: Buffer, start: number, bodyStart: number, end: number): boolean {
-    const { traffic } = this.#context;
-    const type = (buffer[start] ?? 0) >> 4;
-    if (type === packetType.connack) this.#connack(buffer, bodyStart);
-    if (type === packetType.pubcomp && this.#holds(buffer, start, bodyStart, end)) return false;
-    if (type === packetType.puback || type === packetType.pubrec) {
-      const frame = Buffer.from(buffer.subarray(start, end));
-      if (this.#owed.answered(type, buffer.readUInt16BE(bodyStart), frame)) return false;
-    }
-    traffic.packetsSent += 1;
-    if (type === packetType.publish) {
-      traffic.publishSent += 1;
-      traffic.publishBytesSent += end - bodyStart;
-    }
-    return true;
-  }
-
-  /**
-   * A PUBREL that is not remembered may be the second one for telemetry, whose first came over a connection that is gone:
-   * its PUBCOMP waits for the release too, as for all that was appended so far.
-   */
-  #holds(buffer: Buffer, start: number, bodyStart: number, end: number): boolean {
-    const { target } = this.#context;
-    const next = target.next();
-    if (target.durable() >= next) return false;
-    const frame = Buffer.from(buffer.subarray(start, end));
-    this.#owed.held(buffer.readUInt16BE(bodyStart), frame, toOffset(next - 1));
-    this.#context.owing.add(this);
-    return true;
+    this.#aedesFull = !this.#stream.push(Buffer.from(packet));
   }
 
   #afterAedesWrote(written: () => void): void {
-    if (this.#owed.size > 0) this.acknowledge(this.#context.target.durable(), performance.now());
+    if (this.#owed.size > 0 && this.acknowledge(this.#context.target.durable(), performance.now()))
+      this.#context.owing.add(this);
     if (this.#socket.writableNeedDrain && !this.#socket.destroyed) this.#socket.once("drain", written);
     else written();
   }
 
-  #connack(buffer: Buffer, bodyStart: number): void {
+  #refused(code: number): void {
+    const reason = code === 0x87 || code === 0x86 || code === 4 || code === 5 ? "not-authorized" : "protocol";
+    this.#ended ??= { reason, detail: `CONNECT refused with code ${code}: ${this.#problem ?? "see MQTT"}` };
+  }
+
+  #accepted(): void {
     const context = this.#context;
-    const code = buffer[bodyStart + 1] ?? 0xff;
-    if (code !== 0) {
-      const reason = code === 0x87 || code === 0x86 || code === 4 || code === 5 ? "not-authorized" : "protocol";
-      this.#ended = { reason, detail: `CONNECT refused with code ${code}: ${this.#problem ?? "see MQTT"}` };
-      return;
-    }
+    const { clientId } = this;
     this.#stage = "connected";
     this.#sinceMs = performance.now();
-    const { clientId } = this;
     const cleanStart = this.#facts?.cleanStart === true;
-    this.#publish.begin(clientId, this.#version, { cleanStart, lasts: this.#client?.clean === false });
-    // Aedes knows of sessions with subscriptions only. A client that is told 0 would begin its messages anew [MQTT-3.2.2-2].
-    // In 3.1 the byte is reserved.
-    if (this.#version !== 3 && context.target.unfinished.has(clientId)) buffer[bodyStart] = 1;
-    context.byClientId.set(clientId, this);
+    this.#publish.begin(clientId, this.#version, { cleanStart, lasts: this.#out?.lasts === true });
     const { traffic } = context;
     traffic.connectionsAccepted += 1;
     traffic.clientsConnected += 1;
@@ -323,8 +331,7 @@ export class Connection {
   }
 
   #aedesEnded(error: Error | null): void {
-    if (this.#successor) this.#end("taken-over", "another connection came with the same client id");
-    else this.#end("error", this.#problem ?? error?.message ?? "the broker ended it");
+    this.#end("error", this.#problem ?? error?.message ?? "the broker ended it");
   }
 
   // — The end —
@@ -352,6 +359,7 @@ export class Connection {
       this.#write(encodeDisconnect(this.#version, code, detail));
     }
     this.#sinceMs = performance.now();
+    this.#leave();
     this.#stream?.destroy();
     this.#socket.end();
     this.#socket.resume(); // so that the far end's FIN is seen; what still comes is ignored
@@ -366,17 +374,20 @@ export class Connection {
     context.connections.delete(this);
     context.owing.delete(this);
     context.traffic.socketsOpen -= 1;
+    this.#leave();
     this.#stream?.destroy();
     if (!wasConnected) {
       context.events.emit("turnedAway", this.#peer.remoteAddress, reason, detail);
       return;
     }
     context.traffic.clientsConnected -= 1;
-    if (context.byClientId.get(clientId) === this) {
-      context.byClientId.delete(clientId);
-      this.#publish.disconnected(this.#client?.clean === false);
-    }
     context.events.emit("disconnected", clientId, reason, detail);
+  }
+
+  /** Gives the session and the client id back, once. */
+  #leave(): void {
+    this.#out?.leave(performance.now());
+    if (this.#client !== undefined) this.#context.admission.leave(this.#client.id, this);
   }
 
   /** `packets` of the gateway's own, in one write. */
@@ -402,6 +413,3 @@ function isForJournal(first = 0): boolean {
   const type = first >> 4;
   return type === packetType.publish || type === packetType.pubrel;
 }
-
-/** CONNECT: protocol name : string, level : u8, flags : u8, keep alive : u16. */
-const keepAliveAt = (buffer: Buffer, bodyStart: number): number => bodyStart + 2 + buffer.readUInt16BE(bodyStart) + 2;

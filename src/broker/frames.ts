@@ -48,6 +48,7 @@ export const reasonCode = {
   notAuthorized: 0x87,
   serverShuttingDown: 0x8b,
   keepAliveTimeout: 0x8d,
+  sessionTakenOver: 0x8e,
   topicFilterInvalid: 0x8f,
   topicNameInvalid: 0x90,
   receiveMaximumExceeded: 0x93,

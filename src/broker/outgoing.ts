@@ -1,0 +1,328 @@
+// What goes out to one client, and its session while it is connected. Every packet that Aedes writes passes here and is
+// made true to the specification:
+//
+//   CONNACK              is written anew: session present, properties
+//   PUBLISH, QoS 0       waits for CONNACK; is not sent when larger than the client takes
+//   PUBLISH, QoS 1, 2    comes from the session's queue and not from Aedes
+//   PUBACK … PUBCOMP     take their place in the order of acknowledgements
+//   SUBACK, UNSUBACK     are replaced by the answer to what the client asked; retained messages follow
+
+import { randomBytes } from "node:crypto";
+import type { ConnectPacket } from "aedes";
+import { toOffset } from "../reading.ts";
+import type { Acknowledgements } from "./acknowledgements.ts";
+import { connackProperties } from "./connack.ts";
+import type { ConnectFacts } from "./connect-check.ts";
+import type { ConnectionContext } from "./connection-context.ts";
+import { packetType } from "./frames.ts";
+import type { QueueLink } from "./outgoing-queue.ts";
+import { PacketReader } from "./packet-reader.ts";
+import { encodeConnack } from "./packet-writer.ts";
+import { readProperties } from "./properties.ts";
+import { RetainedDelivery } from "./retained-delivery.ts";
+import type { Session } from "./sessions.ts";
+import { type Answer, SubscribeRequests } from "./subscribe-requests.ts";
+import type { Will } from "./wills.ts";
+
+/** The connection, as far as what goes out concerns it. */
+export interface OutgoingOwner {
+  /** Whole packets for the socket, which this stage has counted. */
+  readonly write: (bytes: Buffer) => void;
+  /** The socket takes more. */
+  readonly writable: () => boolean;
+  readonly forward: (packet: Buffer) => void;
+  /** CONNACK is written. */
+  readonly accepted: () => void;
+  /** Aedes' CONNACK has this code. */
+  readonly refused: (code: number) => void;
+  readonly failed: (cause: unknown) => void;
+}
+
+/** 3.1.1 has no session expiry, and MQTT 5 a value for it: never. */
+const NEVER_S = 0xffff_ffff;
+const SUCCESS = 0;
+const NORMAL_DISCONNECTION = 0;
+const SESSION_EXPIRY = 0x11;
+const ASSIGNED_CLIENT_ID = 0x12;
+
+export class Outgoing {
+  readonly #context: ConnectionContext;
+  readonly #owner: OutgoingOwner;
+  readonly #owed: Acknowledgements;
+  readonly #facts: ConnectFacts;
+  readonly #link: QueueLink;
+  #identity: string | undefined;
+  #assignedId: string | undefined;
+  #will: ConnectPacket["will"];
+  #expiryS: number;
+  #session: Session | undefined;
+  #isPresent = false;
+  #accepted = false;
+  #requests: SubscribeRequests | undefined;
+  #retained: RetainedDelivery | undefined;
+  /** PUBLISH packets that came before CONNACK. */
+  #early: Buffer[] = [];
+  #earlyBytes = 0;
+  #lastShown = -1;
+
+  constructor(context: ConnectionContext, owner: OutgoingOwner, owed: Acknowledgements, facts: ConnectFacts) {
+    this.#context = context;
+    this.#owner = owner;
+    this.#owed = owed;
+    this.#facts = facts;
+    this.#expiryS = Math.min(askedExpiryS(facts), context.limits.sessionExpiryS);
+    this.#link = {
+      version: facts.version,
+      receiveMaximum: facts.receiveMaximum,
+      maximumPacketBytes: facts.maximumPacketBytes ?? Infinity,
+      writable: owner.writable,
+      write: (frames) => this.#write(frames),
+    };
+  }
+
+  /** The session outlives the connection. */
+  get lasts(): boolean {
+    return this.#expiryS > 0;
+  }
+
+  get cleanStart(): boolean {
+    return this.#facts.cleanStart;
+  }
+
+  // — The session —
+
+  /**
+   * The CONNECT that Aedes is about to take. Sessions, wills and keep-alive are ours, so that it is told of none; an empty
+   * client id is replaced [MQTT-3.1.3-6].
+   */
+  prepare(connect: ConnectPacket): void {
+    this.#will = connect.will;
+    if (connect.clientId === "") connect.clientId = this.#assignedId = `sluice-${randomBytes(12).toString("hex")}`;
+    delete connect.will;
+    // Aedes does not see telemetry and would take a busy client for a silent one.
+    connect.keepalive = 0;
+    if (connect.properties !== undefined) connect.properties = { ...connect.properties, sessionExpiryInterval: 0 };
+  }
+
+  /** The client is authenticated as `identity`, and no other connection has its session. */
+  open(clientId: string, identity: string | undefined): void {
+    this.#identity = identity;
+    const { sessions, wills } = this.#context;
+    wills.returned(clientId, this.cleanStart);
+    const { session, present } = sessions.open(clientId, this.cleanStart, this.lasts);
+    this.#session = session;
+    this.#isPresent = present;
+  }
+
+  /** DISCONNECT: the will is taken back unless it says otherwise [MQTT-3.14.4-3], and the expiry may be changed. */
+  disconnected(buffer: Buffer, bodyStart: number, end: number): void {
+    const code = bodyStart === end ? NORMAL_DISCONNECTION : buffer[bodyStart];
+    if (code === NORMAL_DISCONNECTION || this.#facts.version !== 5) this.#will = undefined;
+    if (this.#facts.version !== 5 || end - bodyStart < 2) return;
+    const reader = new PacketReader(buffer, bodyStart + 1, end, "DISCONNECT", this.#context.wireLimits);
+    const { sessionExpiryS } = readProperties(reader, packetType.disconnect);
+    if (sessionExpiryS !== undefined) this.#expiryS = Math.min(sessionExpiryS, this.#context.limits.sessionExpiryS);
+  }
+
+  /** The connection is gone, or as good as gone. May be called again. `nowMs` is performance.now(). */
+  leave(nowMs: number): void {
+    const session = this.#session;
+    if (session === undefined) return;
+    const { sessions, wills } = this.#context;
+    const will = this.#accepted ? this.#will : undefined;
+    this.#session = undefined;
+    this.#will = undefined;
+    this.#early = [];
+    this.#retained?.stop();
+    const expiryMs = this.#expiryS === NEVER_S ? Infinity : this.#expiryS * 1_000;
+    if (will !== undefined) {
+      const delayMs = Math.min((will.properties?.willDelayInterval ?? 0) * 1_000, expiryMs);
+      wills.left(toWill(will, session.clientId, this.#identity), delayMs, nowMs);
+    }
+    sessions.close(session, expiryMs, nowMs);
+  }
+
+  // — From the client —
+
+  /** SUBSCRIBE or UNSUBSCRIBE, checked. False: it cannot be read. */
+  subscribes(packet: Buffer): boolean {
+    const session = this.#session;
+    if (session === undefined) return true;
+    const { sessions, limits } = this.#context;
+    this.#requests ??= new SubscribeRequests(sessions, session, this.#facts.version, limits);
+    const decision = this.#requests.decide(packet);
+    if (decision === undefined) return false;
+    if (decision.forward === undefined) this.#answer(decision.answer);
+    else this.#owner.forward(decision.forward);
+    return true;
+  }
+
+  /** PUBACK, PUBREC or PUBCOMP, checked. */
+  acknowledged(type: number, buffer: Buffer, bodyStart: number, end: number): void {
+    const code = end - bodyStart > 2 ? (buffer[bodyStart + 2] ?? SUCCESS) : SUCCESS;
+    this.#session?.queue.answered(type, buffer.readUInt16BE(bodyStart), code);
+    this.#retained?.wake();
+  }
+
+  /** True when Aedes shows the client a message again, because another of its subscriptions matches too. */
+  isRepeated(brokerCounter: number): boolean {
+    const isRepeated = brokerCounter === this.#lastShown;
+    this.#lastShown = brokerCounter;
+    return isRepeated;
+  }
+
+  /** The socket takes more. */
+  pump(): void {
+    this.#session?.pump();
+    this.#retained?.wake();
+  }
+
+  // — From Aedes —
+
+  /** True: the packet may go out as it is. */
+  passes(buffer: Buffer, start: number, bodyStart: number, end: number): boolean {
+    const type = (buffer[start] ?? 0) >> 4;
+    const passes = this.#judge(type, buffer, start, bodyStart, end);
+    if (passes) this.#count(type, end - bodyStart);
+    return passes;
+  }
+
+  #judge(type: number, buffer: Buffer, start: number, bodyStart: number, end: number): boolean {
+    switch (type) {
+      case packetType.connack:
+        return this.#connack(buffer[bodyStart + 1] ?? 0xff);
+      case packetType.publish:
+        return this.#publish(buffer, start, bodyStart, end);
+      case packetType.puback:
+      case packetType.pubrec: {
+        const frame = Buffer.from(buffer.subarray(start, end));
+        return !this.#owed.answered(type, buffer.readUInt16BE(bodyStart), frame);
+      }
+      case packetType.pubcomp:
+        return !this.#holds(buffer, start, bodyStart, end);
+      case packetType.suback:
+      case packetType.unsuback: {
+        const answer = this.#requests?.answered(type, buffer.readUInt16BE(bodyStart));
+        if (answer === undefined) return true;
+        this.#answer(answer);
+        return false;
+      }
+      default:
+        return end - start <= this.#link.maximumPacketBytes;
+    }
+  }
+
+  #connack(code: number): boolean {
+    if (code !== SUCCESS) {
+      this.#owner.refused(code);
+      return true;
+    }
+    if (this.#session === undefined) return false; // it has ended meanwhile
+    this.#accepted = true;
+    this.#write([this.#encodeConnack()]);
+    this.#owner.accepted();
+    for (const packet of this.#early) this.#write([packet]);
+    this.#early = [];
+    this.#session.attach(this.#link);
+    return false;
+  }
+
+  #encodeConnack(): Buffer {
+    const { version } = this.#facts;
+    if (version !== 5) return encodeConnack(version, this.#isPresent);
+    const parts = [connackProperties(this.#facts, this.#context.limits)];
+    if (this.#expiryS < askedExpiryS(this.#facts)) {
+      const property = Buffer.from([SESSION_EXPIRY, 0, 0, 0, 0]);
+      property.writeUInt32BE(this.#expiryS, 1);
+      parts.push(property);
+    }
+    if (this.#assignedId !== undefined) {
+      parts.push(Buffer.from([ASSIGNED_CLIENT_ID, 0, this.#assignedId.length]), Buffer.from(this.#assignedId));
+    }
+    const whole = encodeConnack(version, this.#isPresent, Buffer.concat(parts));
+    // A client that takes no packet of this size is told nothing [MQTT-3.1.2-24].
+    return whole.length <= this.#link.maximumPacketBytes ? whole : encodeConnack(version, this.#isPresent);
+  }
+
+  #publish(buffer: Buffer, start: number, bodyStart: number, end: number): boolean {
+    // What Aedes still shows to a subscription that has just ended.
+    if (((buffer[start] ?? 0) & 0x06) !== 0) return false;
+    const { limits, events } = this.#context;
+    const bytes = end - start;
+    const isEarly = !this.#accepted;
+    const fits = bytes <= this.#link.maximumPacketBytes;
+    if (fits && !isEarly) return true;
+    if (fits && this.#earlyBytes + bytes <= limits.subscriberQueueBytes) {
+      this.#early.push(Buffer.from(buffer.subarray(start, end)));
+      this.#earlyBytes += bytes;
+      return false;
+    }
+    const topicEnd = bodyStart + 2 + buffer.readUInt16BE(bodyStart);
+    events.emit("dropped", this.#session?.clientId ?? "", buffer.toString("utf8", bodyStart + 2, topicEnd));
+    return false;
+  }
+
+  /**
+   * A PUBREL that is not remembered may be the second one for telemetry, whose first came over a connection that is gone:
+   * its PUBCOMP waits for the release too, as for all that was appended so far.
+   */
+  #holds(buffer: Buffer, start: number, bodyStart: number, end: number): boolean {
+    const { target } = this.#context;
+    const next = target.next();
+    if (target.durable() >= next) return false;
+    const frame = Buffer.from(buffer.subarray(start, end));
+    this.#owed.held(buffer.readUInt16BE(bodyStart), frame, toOffset(next - 1));
+    return true;
+  }
+
+  #answer({ packet, retained }: Answer): void {
+    if (packet.length <= this.#link.maximumPacketBytes) this.#write([packet]);
+    const session = this.#session;
+    if (retained.length === 0 || session === undefined) return;
+    this.#retained ??= new RetainedDelivery(this.#context.retained, {
+      ...this.#link,
+      session,
+      dropped: (topic) => void this.#context.events.emit("dropped", session.clientId, topic),
+      failed: this.#owner.failed,
+    });
+    for (const subscription of retained) this.#retained.start(subscription);
+  }
+
+  #write(frames: readonly Buffer[]): void {
+    for (const frame of frames) this.#count((frame[0] ?? 0) >> 4, frame.length - headerBytes(frame));
+    this.#owner.write(frames.length === 1 && frames[0] !== undefined ? frames[0] : Buffer.concat(frames));
+  }
+
+  #count(type: number, bodyBytes: number): void {
+    const { traffic } = this.#context;
+    traffic.packetsSent += 1;
+    if (type !== packetType.publish) return;
+    traffic.publishSent += 1;
+    traffic.publishBytesSent += bodyBytes;
+  }
+}
+
+const askedExpiryS = ({ version, cleanStart, sessionExpiryS = 0 }: ConnectFacts): number =>
+  version === 5 ? sessionExpiryS : cleanStart ? 0 : NEVER_S;
+
+function headerBytes(frame: Buffer): number {
+  let at = 1;
+  while (((frame[at] ?? 0) & 0x80) !== 0) at += 1;
+  return at + 1;
+}
+
+function toWill(will: NonNullable<ConnectPacket["will"]>, clientId: string, identity: string | undefined): Will {
+  const { topic, payload, qos = 0, retain = false } = will;
+  // The delay is not for subscribers, and the rest only if there is any.
+  const { willDelayInterval: _, ...properties } = will.properties ?? {};
+  return {
+    clientId,
+    identity,
+    topic,
+    // A copy: the CONNECT, with its password, is not to stay in memory.
+    payload: Buffer.from(payload),
+    qos,
+    retain,
+    properties: Object.keys(properties).length === 0 ? undefined : properties,
+  };
+}
