@@ -3,7 +3,8 @@
 //
 // Guards for aedes 2.0.0-beta.1 that live here (ADR 0002; the others stand beside what they guard):
 // - its tables that are keyed by names from the wire get a null prototype (a client called __proto__);
-// - a client that has closed while it was connecting is not registered: nobody would strike it from the list;
+// - a client that has closed while it was connecting is not registered, nobody would strike it from the list; and one that
+//   closes strikes only itself from there, not another with its client id;
 // - it does not compare message numbers to find what a client has got already: they are not in the order of delivery, and
 //   a QoS 1 message was lost when a QoS 0 message overtook it.
 
@@ -115,12 +116,16 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     drainTimeout: NEVER_MS, // a full subscriber is bounded by authorizeForward, and ended by its keep-alive
     ...createHooks({ options, sessions, store, admission, connectionOf }),
   });
-  const { registerClient } = aedes as unknown as AedesInside;
+  const { registerClient, unregisterClient } = aedes as unknown as AedesInside;
+  const isRegistered = (client: Client): boolean => (aedes as unknown as AedesInside).clients[client.id] === client;
   Object.assign(aedes, {
     clients: Object.create(null),
     brokers: Object.create(null),
     registerClient(client: Client) {
       if (!client.closed) registerClient.call(aedes, client);
+    },
+    unregisterClient(client: Client) {
+      if (isRegistered(client)) unregisterClient.call(aedes, client);
     },
   });
   await aedes.listen();
@@ -155,9 +160,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
       return Object.assign(client, { subscriptions: Object.create(null), duplicates });
     },
     detached: (client) =>
-      (aedes as unknown as AedesInside).clients[client.id] === client
-        ? new Promise((resolve) => detaching.set(client, resolve))
-        : Promise.resolve(),
+      isRegistered(client) ? new Promise((resolve) => detaching.set(client, resolve)) : Promise.resolve(),
     matches: (topic) => sessions.matches(topic) || fanOut.matches(topic),
     matchVersion: () => fanOut.version + sessions.version,
     show: (shown) => aedes.publish(toPacket(shown), () => {}),
@@ -262,6 +265,7 @@ async function waitUntilEmpty(connections: ReadonlySet<Connection>): Promise<voi
 interface AedesInside {
   readonly clients: Readonly<Record<string, Client>>;
   readonly registerClient: (client: Client) => void;
+  readonly unregisterClient: (client: Client) => void;
 }
 
 interface Hooked {

@@ -15,8 +15,8 @@ import { AedesStream } from "./aedes-stream.ts";
 import { checkConnect, type ConnectFacts } from "./connect-check.ts";
 import type { ConnectionContext } from "./connection-context.ts";
 import { type Fault, FrameSplitter, packetType, type ProtocolVersion, reasonCode } from "./frames.ts";
-import { IncomingPublish } from "./incoming-publish.ts";
-import { Outgoing } from "./outgoing.ts";
+import { IncomingPublish, type SessionFacts } from "./incoming-publish.ts";
+import { Outgoing, type OutgoingOwner } from "./outgoing.ts";
 import { checkPacket } from "./packet-check.ts";
 import { encodeConnackRefusal, encodeDisconnect } from "./packet-writer.ts";
 
@@ -27,7 +27,6 @@ const noAuth: Fault = {
   reason: "AUTH without an authentication method [MQTT-4.12.0-6]",
   code: reasonCode.protocolError,
 };
-const notUnderstood: Fault = { reason: "SUBSCRIBE: not understood", code: reasonCode.malformedPacket };
 const CONNECT = packetType.connect << 4;
 /** How long a closing socket may take to send what is left. */
 const LINGER_MS = 2000;
@@ -35,7 +34,7 @@ const LINGER_MS = 2000;
 const UNSENT_FACTOR = 2;
 const SOCKET_QUEUE_BYTES = 262_144;
 
-export class Connection implements Holder {
+export class Connection implements Holder, OutgoingOwner {
   readonly #context: ConnectionContext;
   readonly #socket: Duplex;
   readonly #peer: Peer;
@@ -63,7 +62,7 @@ export class Connection implements Holder {
     this.#publish = new IncomingPublish(
       context,
       {
-        forward: (buffer, start, end) => this.#forward(buffer.subarray(start, end)),
+        forward: (buffer, start, end) => this.forward(buffer.subarray(start, end)),
         acknowledge: () => void this.acknowledge(context.target.durable(), performance.now()),
         end: (reason, detail, code) => this.#end(reason, detail, code),
       },
@@ -229,31 +228,10 @@ export class Connection implements Holder {
         this.#fault(fault);
         return;
       }
-      this.#control(type, buffer, start, bodyStart, end);
+      if (type === packetType.disconnect) this.#ended = { reason: "client", detail: "it sent DISCONNECT" };
+      else if (type === packetType.pubrel && this.#publish.release(buffer.readUInt16BE(bodyStart))) return;
+      if (this.#out?.takes(type, buffer, start, bodyStart, end) !== true) this.forward(buffer.subarray(start, end));
     }
-  }
-
-  #control(type: number, buffer: Buffer, start: number, bodyStart: number, end: number): void {
-    switch (type) {
-      case packetType.puback:
-      case packetType.pubrec:
-      case packetType.pubcomp:
-        this.#out?.acknowledged(type, buffer, bodyStart, end);
-        return;
-      case packetType.subscribe:
-      case packetType.unsubscribe:
-        if (this.#out?.subscribes(buffer.subarray(start, end)) === false) this.#fault(notUnderstood);
-        return;
-      case packetType.pubrel:
-        if (this.#publish.release(buffer.readUInt16BE(bodyStart))) return;
-        break;
-      case packetType.disconnect:
-        this.#out?.disconnected(buffer, bodyStart, end);
-        this.#ended = { reason: "client", detail: "it sent DISCONNECT" };
-        break;
-      default: // PINGREQ
-    }
-    this.#forward(buffer.subarray(start, end));
   }
 
   #connect(buffer: Buffer, start: number, bodyStart: number, end: number): void {
@@ -266,7 +244,8 @@ export class Connection implements Holder {
     this.#version = facts.version;
     this.#stage = "connecting";
     this.#socket.pause();
-    const out = this.#openOutgoing(facts);
+    const out = new Outgoing(this.#context, this, this.#owed, facts);
+    this.#out = out;
     this.#stream = new AedesStream({
       queueBytes: this.#context.limits.subscriberQueueBytes,
       onRoom: () => {
@@ -274,30 +253,17 @@ export class Connection implements Holder {
         this.proceed();
       },
       onPacket: (bytes, first, body, last) => out.passes(bytes, first, body, last),
-      onBytes: (bytes) => this.#socketWrite(bytes),
+      onBytes: (bytes) => this.writeCounted(bytes),
       onWritten: (written) => this.#afterAedesWrote(written),
       onDestroyed: (error) => this.#aedesEnded(error),
     });
     this.#client = this.#context.attach(this.#stream, this);
-    this.#forward(buffer.subarray(start, end));
+    this.forward(buffer.subarray(start, end));
   }
 
-  #openOutgoing(facts: ConnectFacts): Outgoing {
-    const owner = {
-      write: (bytes: Buffer) => this.#socketWrite(bytes),
-      writable: () => !this.#socket.writableNeedDrain && !this.#socket.destroyed,
-      forward: (packet: Buffer) => this.#forward(packet),
-      accepted: () => this.#accepted(),
-      refused: (code: number) => this.#refused(code),
-      failed: (cause: unknown) => this.#end("error", toError(cause).message, reasonCode.implementationSpecific),
-    };
-    this.#out = new Outgoing(this.#context, owner, this.#owed, facts);
-    return this.#out;
-  }
+  // — To and from Aedes, and for outgoing.ts —
 
-  // — To and from Aedes —
-
-  #forward(packet: Buffer): void {
+  forward(packet: Buffer): void {
     if (this.#stream === undefined || this.#stream.destroyed) return;
     // A copy: Aedes may keep the payload (retained, queued), which must not keep the socket's whole chunk.
     this.#aedesFull = !this.#stream.push(Buffer.from(packet));
@@ -310,23 +276,30 @@ export class Connection implements Holder {
     else written();
   }
 
-  #refused(code: number): void {
-    const reason = code === 0x87 || code === 0x86 || code === 4 || code === 5 ? "not-authorized" : "protocol";
-    this.#ended ??= { reason, detail: `CONNECT refused with code ${code}: ${this.#problem ?? "see MQTT"}` };
+  get writable(): boolean {
+    return !this.#socket.writableNeedDrain && !this.#socket.destroyed;
   }
 
-  #accepted(): void {
-    const context = this.#context;
+  failed(cause: unknown): void {
+    this.#end("error", toError(cause).message, reasonCode.implementationSpecific);
+  }
+
+  refused(code: number): boolean {
+    const reason = code === 0x87 || code === 0x86 || code === 4 || code === 5 ? "not-authorized" : "protocol";
+    this.#ended ??= { reason, detail: `CONNECT refused with code ${code}: ${this.#problem ?? "see MQTT"}` };
+    return true;
+  }
+
+  accepted(session: SessionFacts): void {
+    const { events, traffic } = this.#context;
     const { clientId } = this;
     this.#stage = "connected";
     this.#sinceMs = performance.now();
-    const cleanStart = this.#facts?.cleanStart === true;
-    this.#publish.begin(clientId, this.#version, { cleanStart, lasts: this.#out?.lasts === true });
-    const { traffic } = context;
+    this.#publish.begin(clientId, this.#version, session);
     traffic.connectionsAccepted += 1;
     traffic.clientsConnected += 1;
     traffic.clientsMaximum = Math.max(traffic.clientsMaximum, traffic.clientsConnected);
-    context.events.emit("connected", clientId, this.#peer.remoteAddress, this.#version);
+    events.emit("connected", clientId, this.#peer.remoteAddress, this.#version);
     setImmediate(() => this.proceed());
   }
 
@@ -394,10 +367,10 @@ export class Connection implements Holder {
   #write(bytes: Buffer, packets = 1): void {
     if (bytes.length === 0) return;
     this.#context.traffic.packetsSent += packets;
-    this.#socketWrite(bytes);
+    this.writeCounted(bytes);
   }
 
-  #socketWrite(bytes: Buffer): void {
+  writeCounted(bytes: Buffer): void {
     if (this.#socket.destroyed || this.#socket.writableEnded) return;
     this.#context.traffic.bytesSent += bytes.length;
     this.#socket.write(bytes);

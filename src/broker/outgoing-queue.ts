@@ -37,7 +37,7 @@ export interface QueueLink {
   readonly receiveMaximum: number;
   readonly maximumPacketBytes: number;
   /** False: the socket takes no more for now; the owner calls `pump` when it does. */
-  readonly writable: () => boolean;
+  readonly writable: boolean;
   /** Whole packets. */
   readonly write: (frames: readonly Buffer[]) => void;
 }
@@ -139,7 +139,7 @@ export class OutgoingQueue {
   pump(nowMs: number = Date.now()): void {
     const link = this.#link;
     if (link === undefined) return;
-    while (link.writable()) {
+    while (link.writable) {
       const frames: Buffer[] = [];
       let bytes = 0;
       while (bytes < BATCH_BYTES) {

@@ -11,46 +11,42 @@ import { randomBytes } from "node:crypto";
 import type { ConnectPacket } from "aedes";
 import { toOffset } from "../reading.ts";
 import type { Acknowledgements } from "./acknowledgements.ts";
-import { connackProperties } from "./connack.ts";
+import { askedExpiryS, encodeAccepted, NEVER_S } from "./accepted.ts";
 import type { ConnectFacts } from "./connect-check.ts";
 import type { ConnectionContext } from "./connection-context.ts";
-import { packetType } from "./frames.ts";
+import { packetType, type ProtocolVersion } from "./frames.ts";
+import type { SessionFacts } from "./incoming-publish.ts";
 import type { QueueLink } from "./outgoing-queue.ts";
 import { PacketReader } from "./packet-reader.ts";
-import { encodeConnack } from "./packet-writer.ts";
 import { readProperties } from "./properties.ts";
-import { RetainedDelivery } from "./retained-delivery.ts";
+import { RetainedDelivery, type RetainedReceiver } from "./retained-delivery.ts";
 import type { Session } from "./sessions.ts";
 import { type Answer, SubscribeRequests } from "./subscribe-requests.ts";
-import type { Will } from "./wills.ts";
+import { toWill } from "./wills.ts";
 
 /** The connection, as far as what goes out concerns it. */
 export interface OutgoingOwner {
   /** Whole packets for the socket, which this stage has counted. */
-  readonly write: (bytes: Buffer) => void;
+  readonly writeCounted: (bytes: Buffer) => void;
   /** The socket takes more. */
-  readonly writable: () => boolean;
+  readonly writable: boolean;
+  /** To Aedes. */
   readonly forward: (packet: Buffer) => void;
   /** CONNACK is written. */
-  readonly accepted: () => void;
-  /** Aedes' CONNACK has this code. */
-  readonly refused: (code: number) => void;
+  readonly accepted: (session: SessionFacts) => void;
+  /** Aedes' CONNACK has this code; true: it may go out as it is. */
+  readonly refused: (code: number) => boolean;
   readonly failed: (cause: unknown) => void;
 }
 
-/** 3.1.1 has no session expiry, and MQTT 5 a value for it: never. */
-const NEVER_S = 0xffff_ffff;
 const SUCCESS = 0;
 const NORMAL_DISCONNECTION = 0;
-const SESSION_EXPIRY = 0x11;
-const ASSIGNED_CLIENT_ID = 0x12;
 
-export class Outgoing {
+export class Outgoing implements QueueLink, RetainedReceiver {
   readonly #context: ConnectionContext;
   readonly #owner: OutgoingOwner;
   readonly #owed: Acknowledgements;
   readonly #facts: ConnectFacts;
-  readonly #link: QueueLink;
   #identity: string | undefined;
   #assignedId: string | undefined;
   #will: ConnectPacket["will"];
@@ -71,22 +67,46 @@ export class Outgoing {
     this.#owed = owed;
     this.#facts = facts;
     this.#expiryS = Math.min(askedExpiryS(facts), context.limits.sessionExpiryS);
-    this.#link = {
-      version: facts.version,
-      receiveMaximum: facts.receiveMaximum,
-      maximumPacketBytes: facts.maximumPacketBytes ?? Infinity,
-      writable: owner.writable,
-      write: (frames) => this.#write(frames),
-    };
+  }
+
+  // — Facts of the client, for its queue and its retained messages —
+
+  get version(): ProtocolVersion {
+    return this.#facts.version;
+  }
+
+  get receiveMaximum(): number {
+    return this.#facts.receiveMaximum;
+  }
+
+  get maximumPacketBytes(): number {
+    return this.#facts.maximumPacketBytes ?? Infinity;
+  }
+
+  get writable(): boolean {
+    return this.#owner.writable;
+  }
+
+  get session(): Session | undefined {
+    return this.#session;
+  }
+
+  write(frames: readonly Buffer[]): void {
+    for (const frame of frames) this.#count((frame[0] ?? 0) >> 4, frame.length - headerBytes(frame));
+    this.#owner.writeCounted(frames.length === 1 && frames[0] !== undefined ? frames[0] : Buffer.concat(frames));
+  }
+
+  dropped(topic: string): void {
+    this.#context.events.emit("dropped", this.#session?.clientId ?? this.#facts.clientId, topic);
+  }
+
+  failed(cause: unknown): void {
+    this.#owner.failed(cause);
   }
 
   /** The session outlives the connection. */
   get lasts(): boolean {
     return this.#expiryS > 0;
-  }
-
-  get cleanStart(): boolean {
-    return this.#facts.cleanStart;
   }
 
   // — The session —
@@ -108,20 +128,11 @@ export class Outgoing {
   open(clientId: string, identity: string | undefined): void {
     this.#identity = identity;
     const { sessions, wills } = this.#context;
-    wills.returned(clientId, this.cleanStart);
-    const { session, present } = sessions.open(clientId, this.cleanStart, this.lasts);
+    const { cleanStart } = this.#facts;
+    wills.returned(clientId, cleanStart);
+    const { session, present } = sessions.open(clientId, cleanStart, this.lasts);
     this.#session = session;
     this.#isPresent = present;
-  }
-
-  /** DISCONNECT: the will is taken back unless it says otherwise [MQTT-3.14.4-3], and the expiry may be changed. */
-  disconnected(buffer: Buffer, bodyStart: number, end: number): void {
-    const code = bodyStart === end ? NORMAL_DISCONNECTION : buffer[bodyStart];
-    if (code === NORMAL_DISCONNECTION || this.#facts.version !== 5) this.#will = undefined;
-    if (this.#facts.version !== 5 || end - bodyStart < 2) return;
-    const reader = new PacketReader(buffer, bodyStart + 1, end, "DISCONNECT", this.#context.wireLimits);
-    const { sessionExpiryS } = readProperties(reader, packetType.disconnect);
-    if (sessionExpiryS !== undefined) this.#expiryS = Math.min(sessionExpiryS, this.#context.limits.sessionExpiryS);
   }
 
   /** The connection is gone, or as good as gone. May be called again. `nowMs` is performance.now(). */
@@ -144,24 +155,48 @@ export class Outgoing {
 
   // — From the client —
 
-  /** SUBSCRIBE or UNSUBSCRIBE, checked. False: it cannot be read. */
-  subscribes(packet: Buffer): boolean {
-    const session = this.#session;
-    if (session === undefined) return true;
-    const { sessions, limits } = this.#context;
-    this.#requests ??= new SubscribeRequests(sessions, session, this.#facts.version, limits);
-    const decision = this.#requests.decide(packet);
-    if (decision === undefined) return false;
-    if (decision.forward === undefined) this.#answer(decision.answer);
-    else this.#owner.forward(decision.forward);
-    return true;
+  /** A packet that was checked; false: it is for Aedes. */
+  takes(type: number, buffer: Buffer, start: number, bodyStart: number, end: number): boolean {
+    switch (type) {
+      case packetType.puback:
+      case packetType.pubrec:
+      case packetType.pubcomp: {
+        const code = end - bodyStart > 2 ? (buffer[bodyStart + 2] ?? SUCCESS) : SUCCESS;
+        this.#session?.queue.answered(type, buffer.readUInt16BE(bodyStart), code);
+        this.#retained?.wake();
+        return true;
+      }
+      case packetType.subscribe:
+      case packetType.unsubscribe:
+        this.#subscribe(buffer.subarray(start, end));
+        return true;
+      case packetType.disconnect:
+        this.#disconnect(buffer, bodyStart, end);
+        return false;
+      default:
+        return false;
+    }
   }
 
-  /** PUBACK, PUBREC or PUBCOMP, checked. */
-  acknowledged(type: number, buffer: Buffer, bodyStart: number, end: number): void {
-    const code = end - bodyStart > 2 ? (buffer[bodyStart + 2] ?? SUCCESS) : SUCCESS;
-    this.#session?.queue.answered(type, buffer.readUInt16BE(bodyStart), code);
-    this.#retained?.wake();
+  #subscribe(packet: Buffer): void {
+    const session = this.#session;
+    if (session === undefined) return;
+    const { sessions, limits } = this.#context;
+    this.#requests ??= new SubscribeRequests(sessions, session, this.version, limits);
+    const decision = this.#requests.decide(packet);
+    if (decision === undefined) this.failed(new Error("a SUBSCRIBE or UNSUBSCRIBE could not be read"));
+    else if (decision.forward === undefined) this.#answer(decision.answer);
+    else this.#owner.forward(decision.forward);
+  }
+
+  /** DISCONNECT: the will is taken back unless it says otherwise [MQTT-3.14.4-3], and the expiry may be changed. */
+  #disconnect(buffer: Buffer, bodyStart: number, end: number): void {
+    const code = bodyStart === end ? NORMAL_DISCONNECTION : buffer[bodyStart];
+    if (code === NORMAL_DISCONNECTION || this.version !== 5) this.#will = undefined;
+    if (this.version !== 5 || end - bodyStart < 2) return;
+    const reader = new PacketReader(buffer, bodyStart + 1, end, "DISCONNECT", this.#context.wireLimits);
+    const { sessionExpiryS } = readProperties(reader, packetType.disconnect);
+    if (sessionExpiryS !== undefined) this.#expiryS = Math.min(sessionExpiryS, this.#context.limits.sessionExpiryS);
   }
 
   /** True when Aedes shows the client a message again, because another of its subscriptions matches too. */
@@ -208,49 +243,30 @@ export class Outgoing {
         return false;
       }
       default:
-        return end - start <= this.#link.maximumPacketBytes;
+        return end - start <= this.maximumPacketBytes;
     }
   }
 
   #connack(code: number): boolean {
-    if (code !== SUCCESS) {
-      this.#owner.refused(code);
-      return true;
-    }
+    if (code !== SUCCESS) return this.#owner.refused(code);
     if (this.#session === undefined) return false; // it has ended meanwhile
     this.#accepted = true;
-    this.#write([this.#encodeConnack()]);
-    this.#owner.accepted();
-    for (const packet of this.#early) this.#write([packet]);
+    const facts = { present: this.#isPresent, assignedId: this.#assignedId, expiryS: this.#expiryS };
+    this.write([encodeAccepted(this.#facts, facts, this.#context.limits)]);
+    this.#owner.accepted({ cleanStart: this.#facts.cleanStart, lasts: this.lasts });
+    for (const packet of this.#early) this.write([packet]);
     this.#early = [];
-    this.#session.attach(this.#link);
+    this.#session.attach(this);
     return false;
-  }
-
-  #encodeConnack(): Buffer {
-    const { version } = this.#facts;
-    if (version !== 5) return encodeConnack(version, this.#isPresent);
-    const parts = [connackProperties(this.#facts, this.#context.limits)];
-    if (this.#expiryS < askedExpiryS(this.#facts)) {
-      const property = Buffer.from([SESSION_EXPIRY, 0, 0, 0, 0]);
-      property.writeUInt32BE(this.#expiryS, 1);
-      parts.push(property);
-    }
-    if (this.#assignedId !== undefined) {
-      parts.push(Buffer.from([ASSIGNED_CLIENT_ID, 0, this.#assignedId.length]), Buffer.from(this.#assignedId));
-    }
-    const whole = encodeConnack(version, this.#isPresent, Buffer.concat(parts));
-    // A client that takes no packet of this size is told nothing [MQTT-3.1.2-24].
-    return whole.length <= this.#link.maximumPacketBytes ? whole : encodeConnack(version, this.#isPresent);
   }
 
   #publish(buffer: Buffer, start: number, bodyStart: number, end: number): boolean {
     // What Aedes still shows to a subscription that has just ended.
     if (((buffer[start] ?? 0) & 0x06) !== 0) return false;
-    const { limits, events } = this.#context;
+    const { limits } = this.#context;
     const bytes = end - start;
     const isEarly = !this.#accepted;
-    const fits = bytes <= this.#link.maximumPacketBytes;
+    const fits = bytes <= this.maximumPacketBytes;
     if (fits && !isEarly) return true;
     if (fits && this.#earlyBytes + bytes <= limits.subscriberQueueBytes) {
       this.#early.push(Buffer.from(buffer.subarray(start, end)));
@@ -258,7 +274,7 @@ export class Outgoing {
       return false;
     }
     const topicEnd = bodyStart + 2 + buffer.readUInt16BE(bodyStart);
-    events.emit("dropped", this.#session?.clientId ?? "", buffer.toString("utf8", bodyStart + 2, topicEnd));
+    this.dropped(buffer.toString("utf8", bodyStart + 2, topicEnd));
     return false;
   }
 
@@ -276,21 +292,10 @@ export class Outgoing {
   }
 
   #answer({ packet, retained }: Answer): void {
-    if (packet.length <= this.#link.maximumPacketBytes) this.#write([packet]);
-    const session = this.#session;
-    if (retained.length === 0 || session === undefined) return;
-    this.#retained ??= new RetainedDelivery(this.#context.retained, {
-      ...this.#link,
-      session,
-      dropped: (topic) => void this.#context.events.emit("dropped", session.clientId, topic),
-      failed: this.#owner.failed,
-    });
+    if (packet.length <= this.maximumPacketBytes) this.write([packet]);
+    if (retained.length === 0) return;
+    this.#retained ??= new RetainedDelivery(this.#context.retained, this);
     for (const subscription of retained) this.#retained.start(subscription);
-  }
-
-  #write(frames: readonly Buffer[]): void {
-    for (const frame of frames) this.#count((frame[0] ?? 0) >> 4, frame.length - headerBytes(frame));
-    this.#owner.write(frames.length === 1 && frames[0] !== undefined ? frames[0] : Buffer.concat(frames));
   }
 
   #count(type: number, bodyBytes: number): void {
@@ -302,27 +307,8 @@ export class Outgoing {
   }
 }
 
-const askedExpiryS = ({ version, cleanStart, sessionExpiryS = 0 }: ConnectFacts): number =>
-  version === 5 ? sessionExpiryS : cleanStart ? 0 : NEVER_S;
-
 function headerBytes(frame: Buffer): number {
   let at = 1;
   while (((frame[at] ?? 0) & 0x80) !== 0) at += 1;
   return at + 1;
-}
-
-function toWill(will: NonNullable<ConnectPacket["will"]>, clientId: string, identity: string | undefined): Will {
-  const { topic, payload, qos = 0, retain = false } = will;
-  // The delay is not for subscribers, and the rest only if there is any.
-  const { willDelayInterval: _, ...properties } = will.properties ?? {};
-  return {
-    clientId,
-    identity,
-    topic,
-    // A copy: the CONNECT, with its password, is not to stay in memory.
-    payload: Buffer.from(payload),
-    qos,
-    retain,
-    properties: Object.keys(properties).length === 0 ? undefined : properties,
-  };
 }

@@ -7,11 +7,11 @@ import type { RetainedMessage, RetainedMessages } from "./retained.ts";
 import type { Session, Subscription } from "./sessions.ts";
 
 export interface RetainedReceiver {
-  readonly session: Session;
+  readonly session: Session | undefined;
   readonly version: ProtocolVersion;
   readonly maximumPacketBytes: number;
   /** The socket takes more; when it does so again, `wake` is called. */
-  readonly writable: () => boolean;
+  readonly writable: boolean;
   readonly write: (frames: readonly Buffer[]) => void;
   readonly dropped: (topic: string) => void;
   readonly failed: (cause: unknown) => void;
@@ -60,7 +60,7 @@ export class RetainedDelivery {
         const qos = Math.min(message.qos, subscription.qos);
         while (!this.#stopped && !this.#hasRoom(qos)) await this.#room();
         if (this.#stopped) return;
-        if (!this.#receiver.session.subscriptions.has(filter)) break;
+        if (this.#receiver.session?.subscriptions.has(filter) !== true) break;
         this.#send(message, subscription);
       }
     }
@@ -68,7 +68,7 @@ export class RetainedDelivery {
 
   #hasRoom(qos: number): boolean {
     const { session, writable } = this.#receiver;
-    return qos === 0 ? writable() : !session.queue.isHalfFull;
+    return qos === 0 ? writable : session?.queue.isHalfFull !== true;
   }
 
   #room(): Promise<void> {
@@ -78,16 +78,16 @@ export class RetainedDelivery {
   }
 
   #send(retained: RetainedMessage, { qos, id }: Subscription): void {
-    const { session, version, maximumPacketBytes, write, dropped } = this.#receiver;
+    const receiver = this.#receiver;
     const nowMs = Date.now();
     const message = { ...retained, retain: true, subscriptionIds: id === undefined ? [] : [id] };
     const granted = Math.min(qos, retained.qos);
     if (granted === 1 || granted === 2) {
-      session.queue.push({ ...message, qos: granted }, nowMs);
+      receiver.session?.queue.push({ ...message, qos: granted }, nowMs);
       return;
     }
-    const frame = encodePublish({ ...message, qos: 0 }, version, 0, false, nowMs);
-    if (frame.length <= maximumPacketBytes) write([frame]);
-    else dropped(retained.topic);
+    const frame = encodePublish({ ...message, qos: 0 }, receiver.version, 0, false, nowMs);
+    if (frame.length <= receiver.maximumPacketBytes) receiver.write([frame]);
+    else receiver.dropped(retained.topic);
   }
 }

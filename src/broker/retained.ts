@@ -3,6 +3,7 @@
 // for a third of a second); here a filter visits what it matches, and lets others work after so many.
 
 import { setImmediate as turn } from "node:timers/promises";
+import { isReservedTopic } from "./authorize.ts";
 import type { Limits } from "./limits.ts";
 import type { OutgoingMessage } from "./outgoing-queue.ts";
 
@@ -52,8 +53,7 @@ export class RetainedMessages {
       return true;
     }
     const before = this.#byTopic.get(topic);
-    const isOwn = topic.startsWith("$");
-    if (!isOwn) {
+    if (!isReservedTopic(topic)) {
       if (before === undefined && this.size >= this.#limits.retainedMessages) return false;
       if (this.#bytes - (before?.bytes ?? 0) + bytes > this.#limits.retainedBytes) return false;
       this.#bytes += bytes - (before?.bytes ?? 0);
@@ -122,7 +122,7 @@ export class RetainedMessages {
     const message = this.#byTopic.get(topic);
     if (message === undefined) return;
     this.#byTopic.delete(topic);
-    if (topic.startsWith("$")) this.#own -= 1;
+    if (isReservedTopic(topic)) this.#own -= 1;
     else this.#bytes -= message.bytes;
     const names = topic.split("/");
     const path: Level[] = [this.#root];

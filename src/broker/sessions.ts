@@ -249,8 +249,8 @@ export class Sessions {
   }
 
   #end(session: Session): void {
+    if (session.subscriptions.size > 0) this.#version += 1;
     for (const filter of session.subscriptions.keys()) this.#remove(session, filter);
-    this.#version += 1;
     session.clear();
     this.#sessions.delete(session.clientId);
     this.#away.delete(session);

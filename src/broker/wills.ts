@@ -5,7 +5,7 @@
 // DISCONNECT but 4, forward the delay to subscribers, and publish those of connected clients every four minutes, because
 // it takes them for the wills of another broker.
 
-import type { PublishPacket } from "aedes";
+import type { ConnectPacket, PublishPacket } from "aedes";
 import type { QoS } from "../reading.ts";
 
 export interface Will {
@@ -62,4 +62,21 @@ export class Wills {
   flush(): void {
     this.sweep(Infinity);
   }
+}
+
+/** The will of a CONNECT as Aedes' parser has read it. */
+export function toWill(will: NonNullable<ConnectPacket["will"]>, clientId: string, identity: string | undefined): Will {
+  const { topic, payload, qos = 0, retain = false } = will;
+  // The delay is not for subscribers, and the rest only if there is any.
+  const { willDelayInterval: _, ...properties } = will.properties ?? {};
+  return {
+    clientId,
+    identity,
+    topic,
+    // A copy: the CONNECT, with its password, is not to stay in memory.
+    payload: Buffer.from(payload),
+    qos,
+    retain,
+    properties: Object.keys(properties).length === 0 ? undefined : properties,
+  };
 }
