@@ -2,12 +2,12 @@
 //
 // Aedes' own emitter runs at most 100 deliveries at a time and calls back when the slowest subscriber has taken the
 // message, so one frozen subscriber stops live delivery for everybody. This one calls back at once; how much may wait
-// for a subscriber is bounded where it is written: by its outbox, and for QoS 1 and 2 by `authorizeForward`.
+// for a subscriber is bounded by its outbox.
 //
 // QoS 0, be it the message's or what was granted, is written here: once for all subscribers alike, and without Aedes,
-// which would make two objects, a closure and a packet per subscriber. QoS 1 and 2 go through Aedes, which knows packet
-// identifiers and sessions. Each client is given one copy with the highest QoS that was granted to it [MQTT-3.3.4-2];
-// Aedes alone would lower the QoS for a filter without wildcards only [MQTT-3.8.4-8].
+// which would make two objects, a closure and a packet per subscriber. QoS 1 and 2 come from the session's queue
+// (sessions.ts). Each client is given one copy with the highest QoS that was granted to it [MQTT-3.3.4-2]; Aedes would lower
+// the QoS for a filter without wildcards only [MQTT-3.8.4-8].
 
 import { Buffer } from "node:buffer";
 import type { AedesPublishPacket, PublishPacket } from "aedes";
@@ -139,11 +139,6 @@ export class FanOut {
     withoutWillDelay(packet);
     const clientId = packet.clientId ?? "";
     if (!this.#shown.has(packet.payload as Buffer)) this.#showPacket(audience, clientId, packet);
-    if (!audience.needsAedes(packet.qos)) return;
-    for (const each of audience.targets) {
-      const target = targetFor(each, clientId);
-      if (target !== undefined && target.qos > 0) target.client.deliverQoS(toCopy(packet, target), ignore);
-    }
   }
 
   #showPacket(audience: Audience, clientId: string, { payload, properties, qos, retain }: Emitted): void {
@@ -191,12 +186,4 @@ function toPacket({ topic, clientId, buffer, start, end, view }: ShownMessage): 
 function targetFor(target: Target, clientId: string): Target | undefined {
   if (target.own === undefined || target.clientId !== clientId) return target;
   return target.own === "none" ? undefined : target.own;
-}
-
-/** A message for one client with QoS 1 or 2. `brokerCounter` tells Aedes which of its queued messages it is. */
-function toCopy(packet: AedesPublishPacket, { qos, retainAsPublished, identifiers }: Target): AedesPublishPacket {
-  const copy = { ...packet, qos: packet.qos < qos ? packet.qos : qos, retain: packet.retain && retainAsPublished };
-  if (identifiers.length === 0) return copy;
-  // mqtt-packet writes one property for each of a list.
-  return { ...copy, properties: { ...packet.properties, subscriptionIdentifier: [...identifiers] } };
 }
