@@ -136,9 +136,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     forgetIncoming: (clientId) => void sessions.cleanIncoming({ id: clientId }),
     audienceOf: (topic) => fanOut.audienceOf(topic),
     show(audience, shown) {
-      fanOut.show(audience, shown);
-      const { qos, retain } = shown.view;
-      if (retain || audience.needsAedes(qos)) aedes.publish(fanOut.forOthers(shown), () => {});
+      if (fanOut.show(audience, shown)) aedes.publish(fanOut.forOthers(shown), () => {});
     },
   };
   const publish = ({ topic, payload, qos = 0, retain = false }: OutgoingMessage): Promise<void> =>
