@@ -10,18 +10,22 @@
 import { randomUUID } from "node:crypto";
 import type { EventEmitter } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
-import { Aedes, type AedesOptions, type AuthenticateError, type Client, type PublishPacket } from "aedes";
+import { Aedes, type AedesOptions, type Client, type PublishPacket } from "aedes";
 import { toError } from "../errors.ts";
 import type { EventBus } from "../events.ts";
 import type { Accept } from "../listener/listener.ts";
 import type { Message, Offset, QoS, Rejection, Route, UnixMs, Verdict } from "../reading.ts";
 import type { Latency, Traffic } from "../telemetry.ts";
 import type { Authenticate } from "./authenticate.ts";
+import { openArrivals } from "./arrivals.ts";
 import { isReservedTopic, rejectedTopic } from "./authorize.ts";
 import { type Connection, openConnection } from "./connection.ts";
 import type { ConnectionContext } from "./connection-context.ts";
 import { FanOut } from "./fan-out.ts";
+import { reasonCode } from "./frames.ts";
 import type { Limits } from "./limits.ts";
+import { toMessageProperties } from "./message-properties.ts";
+import { openThrottle } from "./rate-limit.ts";
 import { Sessions } from "./sessions.ts";
 import { openSysTopics } from "./sys-topics.ts";
 import type { AedesClient } from "./target.ts";
@@ -102,9 +106,10 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     // Aedes' type for `mq` is the whole of mqemitter; FanOut has what Aedes uses of it. The same with the persistence.
     mq: fanOut as never,
     persistence: sessions as never,
-    // Enforced by connection.ts before anything is buffered; told to MQTT 5 clients by Aedes.
-    maximumPacketSize: limits.maximumPacketBytes,
+    // Enforced by connection.ts before anything is buffered; what was sent with an alias reaches Aedes with its topic.
+    maximumPacketSize: limits.maximumPacketBytes + limits.maximumTopicBytes,
     receiveMaximum: limits.maximumInflightQos2,
+    topicAliasMaximum: limits.topicAliases,
     maxTopicLevels: limits.maximumTopicLevels,
     maxClientsIdLength: 65_535,
     pendingSessionsLimit: limits.sessions,
@@ -120,9 +125,12 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   (aedes as EventEmitter).on("error", options.onError);
 
   let stopped = false;
+  const stack = new DisposableStack();
   const context: ConnectionContext = {
     ...options,
-    wireLimits: { ...limits, topicAliasMaximum: 0 },
+    wireLimits: { ...limits, topicAliasMaximum: limits.topicAliases },
+    throttle: stack.use(openThrottle()),
+    departed: (peer) => arrivals.departed(peer),
     connections,
     byClientId,
     owing,
@@ -147,7 +155,14 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
       );
     });
 
-  const stack = new DisposableStack();
+  const arrivals = stack.use(
+    openArrivals({
+      limits,
+      events,
+      stopped: () => stopped,
+      begin: (socket, peer) => void openConnection(context, socket, peer),
+    }),
+  );
   stack.use(target.onDurable((to) => acknowledge(owing, to)));
   stack.use(
     target.onCongestion(() => {
@@ -170,16 +185,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   );
 
   return {
-    accept(socket, peer) {
-      if (stopped || connections.size >= limits.maximumConnections) {
-        const detail = stopped ? "the gateway is stopping" : `more than ${limits.maximumConnections} connections`;
-        events.emit("turnedAway", peer.remoteAddress, stopped ? "shutdown" : "limit", detail);
-        socket.on("error", () => {});
-        socket.destroy();
-        return;
-      }
-      openConnection(context, socket, peer);
-    },
+    accept: arrivals.accept,
     publish,
     stopReading() {
       stopped = true;
@@ -237,23 +243,31 @@ function createHooks(
   byClientId: ReadonlyMap<string, Connection>,
   connectionOf: (client: Client | null) => Connection | undefined,
 ): Pick<AedesOptions, "authenticate" | "authorizePublish" | "authorizeSubscribe" | "authorizeForward"> {
+  const { badUserNameOrPassword, notAuthorized, quotaExceeded, serverUnavailable } = reasonCode;
   return {
     authenticate(client, username, password, done) {
+      const refuse = (reason: string, code: number, told = reason): void => {
+        connectionOf(client)?.refuse(told, code);
+        done(Object.assign(new Error(reason), { returnCode: NOT_AUTHORIZED }), false);
+      };
       if (!client.clean && sessions.isOneTooMany(client.id)) {
-        done(refusal(`more than ${limits.sessions} sessions`, SERVER_UNAVAILABLE), false);
+        events.emit("limited", "sessions");
+        refuse(`more than ${limits.sessions} sessions`, quotaExceeded);
         return;
       }
       authenticate({ clientId: client.id, username, password })
         .then((result) => {
           if (result.kind === "refused") {
-            done(refusal(result.reason), false);
+            refuse(result.reason, username === undefined ? notAuthorized : badUserNameOrPassword);
             return;
           }
           byClientId.get(client.id)?.expectTakeover();
           connectionOf(client)?.identify(result.deviceId);
           done(null, true);
         })
-        .catch((cause: unknown) => done(refusal(toError(cause).message), false));
+        .catch((cause: unknown) => {
+          refuse(toError(cause).message, serverUnavailable, "credentials cannot be checked now");
+        });
     },
     // Telemetry and reserved topics from sockets end in connection.ts, so what comes here on them is a will: it is
     // judged like any other message.
@@ -285,23 +299,23 @@ function createHooks(
   };
 }
 
-/** CONNACK return codes of 3.1.1; Aedes translates them for MQTT 5. */
-const SERVER_UNAVAILABLE = 3;
+/** For Aedes' own CONNACK, which the connection replaces. */
 const NOT_AUTHORIZED = 5;
 
-const refusal = (reason: string, returnCode = NOT_AUTHORIZED): AuthenticateError =>
-  Object.assign(new Error(reason), { returnCode });
-
-const toWill = (client: Client, packet: PublishPacket, route: Route, identity: string | undefined): Message => ({
-  topic: packet.topic,
-  payload: Buffer.from(packet.payload),
-  clientId: client.id,
-  deviceId: route.deviceId ?? client.id,
-  receivedAt: Date.now(),
-  qos: packet.qos,
-  packetId: 0,
-  ...(identity === undefined ? undefined : { identity }),
-});
+function toWill(client: Client, packet: PublishPacket, route: Route, identity: string | undefined): Message {
+  const properties = toMessageProperties(packet.properties);
+  return {
+    topic: packet.topic,
+    payload: Buffer.from(packet.payload),
+    clientId: client.id,
+    deviceId: route.deviceId ?? client.id,
+    receivedAt: Date.now(),
+    qos: packet.qos,
+    packetId: 0,
+    ...(identity === undefined ? undefined : { identity }),
+    ...(properties === undefined ? undefined : { properties }),
+  };
+}
 
 const toRejectedPayload = (message: Message, { reason, issues }: Rejection): string =>
   JSON.stringify({

@@ -2,6 +2,7 @@
 
 import type { Client } from "aedes";
 import type { EventBus } from "../events.ts";
+import type { Peer } from "../listener/listener.ts";
 import type { Latency, Traffic } from "../telemetry.ts";
 import type { AedesStream } from "./aedes-stream.ts";
 import type { Audience } from "./audience.ts";
@@ -9,6 +10,7 @@ import type { TelemetryTarget } from "./broker.ts";
 import type { Connection } from "./connection.ts";
 import type { WireLimits } from "./frames.ts";
 import type { Limits } from "./limits.ts";
+import type { Throttle } from "./rate-limit.ts";
 import type { PublishView } from "./packet-check.ts";
 
 /** What all connections of a broker share. */
@@ -23,6 +25,10 @@ export interface ConnectionContext {
   readonly byClientId: Map<string, Connection>;
   /** Connections that owe acknowledgements: looked at once per commit. */
   readonly owing: Set<Connection>;
+  /** Called once for each connection when it is closed. */
+  readonly departed: (peer: Peer) => void;
+  /** Clients that are beyond their rate. */
+  readonly throttle: Throttle;
   /** True from shutdown on: nothing is read any more. */
   readonly stopped: () => boolean;
   /** Starts an Aedes client on the stream. */

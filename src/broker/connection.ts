@@ -4,11 +4,12 @@
 
 import type { Duplex } from "node:stream";
 import type { Client } from "aedes";
-import type { DisconnectReason } from "../events.ts";
+import type { DisconnectReason, LimitName } from "../events.ts";
 import type { Peer } from "../listener/listener.ts";
 import { toOffset, type Offset, type RefusalReason } from "../reading.ts";
 import { Acknowledgements } from "./acknowledgements.ts";
 import { AedesStream } from "./aedes-stream.ts";
+import { connectRefusal, keepAliveOf } from "./connack.ts";
 import { checkConnect, type ConnectFacts } from "./connect-check.ts";
 import type { ConnectionContext } from "./connection-context.ts";
 import { type Fault, FrameSplitter, packetType, type ProtocolVersion, reasonCode } from "./frames.ts";
@@ -16,6 +17,7 @@ import { IncomingPublish } from "./incoming-publish.ts";
 import type { Subscriber } from "./outbox.ts";
 import { checkPacket } from "./packet-check.ts";
 import { encodeConnackRefusal, encodeDisconnect } from "./packet-writer.ts";
+import { hasRateLimit, RateLimit } from "./rate-limit.ts";
 
 type Stage = "new" | "connecting" | "connected" | "closed";
 
@@ -48,6 +50,8 @@ export class Connection implements Subscriber {
   #processing = false;
   #ended: { readonly reason: DisconnectReason; readonly detail: string } | undefined;
   #problem: string | undefined;
+  #refusal: Fault | undefined;
+  readonly #rate: RateLimit | undefined;
   #successor = false;
   #sinceMs = performance.now();
 
@@ -55,7 +59,9 @@ export class Connection implements Subscriber {
     this.#context = context;
     this.#socket = socket;
     this.#peer = peer;
-    this.#splitter = new FrameSplitter(context.limits.maximumPacketBytes);
+    const { limits } = context;
+    this.#splitter = new FrameSplitter(limits.maximumConnectBytes, "maximumConnectBytes");
+    if (hasRateLimit(limits)) this.#rate = new RateLimit(limits, this.#sinceMs, (limit) => this.#countLimit(limit));
     this.#publish = new IncomingPublish(
       context,
       {
@@ -101,6 +107,11 @@ export class Connection implements Subscriber {
     this.#problem ??= error.message;
   }
 
+  /** Aedes is going to refuse the CONNECT: what the client is told of it. */
+  refuse(reason: string, code: number): void {
+    this.#refusal = { reason, code };
+  }
+
   /** Writes the acknowledgements of what is on disk. Returns true when more are owed. */
   acknowledge(durable: Offset, nowMs: number): boolean {
     const before = this.#owed.size;
@@ -116,9 +127,12 @@ export class Connection implements Subscriber {
       if (silentMs > LINGER_MS) this.#socket.destroy();
     } else if (this.#stage === "new" || this.#stage === "connecting") {
       const { connectTimeoutMs } = this.#context.limits;
-      if (silentMs > connectTimeoutMs) this.#end("connect-timeout", `no CONNECT within ${connectTimeoutMs} ms`);
+      if (silentMs > connectTimeoutMs) {
+        this.#countLimit("connectTimeoutMs");
+        this.#end("connect-timeout", `no CONNECT within ${connectTimeoutMs} ms`);
+      }
     } else {
-      const keepAliveS = this.#facts?.keepAliveS ?? 0;
+      const keepAliveS = this.#facts === undefined ? 0 : keepAliveOf(this.#facts, this.#context.limits);
       // [MQTT-3.1.2-22]; a client that is not being read may have spoken.
       if (keepAliveS > 0 && silentMs > keepAliveS * 1500 && !this.#socket.isPaused()) {
         this.#end(
@@ -194,14 +208,32 @@ export class Connection implements Subscriber {
       }
       if (!splitter.next()) {
         if (splitter.fault !== undefined) this.#fault(splitter.fault, "packet-too-large");
-        else if (this.#socket.isPaused()) this.#socket.resume();
+        else if (this.#socket.isPaused()) this.#resume();
         break;
       }
       this.#context.traffic.packetsReceived += 1;
+      this.#rate?.take(splitter.buffer[splitter.start] ?? 0, splitter.end - splitter.start);
       this.#packet(splitter.buffer, splitter.start, splitter.bodyStart, splitter.end);
     }
     this.#processing = false;
     if (this.#owed.size > 0) this.#context.owing.add(this);
+  }
+
+  #resume(): void {
+    // Whether the client spoke while it was not read is known only now.
+    if (this.#stage === "connected") this.#sinceMs = performance.now();
+    this.#socket.resume();
+  }
+
+  #countLimit(limit: LimitName): void {
+    this.#context.events.emit("limited", limit);
+  }
+
+  /** A client that sends faster than its limit is not read for a while: the throttle asks again. */
+  #isTooFast(): boolean {
+    if (this.#rate?.isExceeded(performance.now()) !== true) return false;
+    this.#context.throttle.wait(this);
+    return true;
   }
 
   /** True while nothing more may be taken from the socket. */
@@ -212,7 +244,8 @@ export class Connection implements Subscriber {
       // A journal that cannot take more holds what would go to it: a device may connect, a subscriber is served.
       (this.#context.target.congested() && isForJournal(this.#splitter.nextByte)) ||
       this.#context.stopped() ||
-      this.#unsentBytes() > this.#context.limits.subscriberQueueBytes * UNSENT_FACTOR + SOCKET_QUEUE_BYTES
+      this.#unsentBytes() > this.#context.limits.subscriberQueueBytes * UNSENT_FACTOR + SOCKET_QUEUE_BYTES ||
+      this.#isTooFast()
     );
   }
 
@@ -252,6 +285,13 @@ export class Connection implements Subscriber {
     }
     this.#facts = facts;
     this.#version = facts.version;
+    const refusal = connectRefusal(facts, this.#context.limits);
+    if (refusal !== undefined) {
+      this.#fault(refusal);
+      return;
+    }
+    this.#splitter.maximumPacketBytes = this.#context.limits.maximumPacketBytes;
+    this.#splitter.limit = "maximumPacketBytes";
     this.#stage = "connecting";
     this.#socket.pause();
     if (facts.cleanStart && facts.clientId !== "") this.#context.forgetIncoming(facts.clientId);
@@ -285,7 +325,7 @@ export class Connection implements Subscriber {
   #passesOut(buffer: Buffer, start: number, bodyStart: number, end: number): boolean {
     const { traffic } = this.#context;
     const type = (buffer[start] ?? 0) >> 4;
-    if (type === packetType.connack) this.#connack(buffer, bodyStart);
+    if (type === packetType.connack && !this.#connack(buffer, bodyStart)) return false;
     if (type === packetType.pubcomp && this.#holds(buffer, start, bodyStart, end)) return false;
     if (type === packetType.puback || type === packetType.pubrec) {
       const frame = Buffer.from(buffer.subarray(start, end));
@@ -319,19 +359,32 @@ export class Connection implements Subscriber {
     else written();
   }
 
-  #connack(buffer: Buffer, bodyStart: number): void {
+  /** True when Aedes' CONNACK goes out; false: the connection has written one that says why. */
+  #connack(buffer: Buffer, bodyStart: number): boolean {
     const context = this.#context;
-    const code = buffer[bodyStart + 1] ?? 0xff;
+    const code = this.#refusal?.code ?? buffer[bodyStart + 1] ?? 0xff;
     if (code !== 0) {
-      const reason = code === 0x87 || code === 0x86 || code === 4 || code === 5 ? "not-authorized" : "protocol";
-      this.#ended = { reason, detail: `CONNECT refused with code ${code}: ${this.#problem ?? "see MQTT"}` };
-      return;
+      const isLimit = code === reasonCode.quotaExceeded;
+      const isUnknown = code === 0x87 || code === 0x86 || code === 4 || code === 5;
+      const why = this.#refusal?.reason ?? this.#problem ?? "see MQTT";
+      this.#ended = {
+        reason: isLimit ? "limit" : isUnknown ? "not-authorized" : "protocol",
+        detail: `CONNECT refused with code ${code}: ${why}`,
+      };
+      if (this.#refusal === undefined) return true;
+      this.#write(encodeConnackRefusal(this.#version, code, why, this.#facts?.maximumPacketBytes));
+      return false;
     }
     this.#stage = "connected";
     this.#sinceMs = performance.now();
     const { clientId } = this;
-    const cleanStart = this.#facts?.cleanStart === true;
-    this.#publish.begin(clientId, this.#version, { cleanStart, lasts: this.#client?.clean === false });
+    const { cleanStart = false, requestProblemInformation = true, maximumPacketBytes } = this.#facts ?? {};
+    this.#publish.begin(clientId, this.#version, {
+      cleanStart,
+      lasts: this.#client?.clean === false,
+      wantsReasons: requestProblemInformation,
+      maximumPacketBytes,
+    });
     // Aedes knows of sessions with subscriptions only. A client that is told 0 would begin its messages anew [MQTT-3.2.2-2].
     // In 3.1 the byte is reserved.
     if (this.#version !== 3 && context.target.unfinished.has(clientId)) buffer[bodyStart] = 1;
@@ -342,11 +395,12 @@ export class Connection implements Subscriber {
     traffic.clientsMaximum = Math.max(traffic.clientsMaximum, traffic.clientsConnected);
     context.events.emit("connected", clientId, this.#peer.remoteAddress, this.#version);
     setImmediate(() => this.proceed());
+    return true;
   }
 
   #aedesEnded(error: Error | null): void {
     if (this.#successor) this.#end("taken-over", "another connection came with the same client id");
-    else this.#end("error", this.#problem ?? error?.message ?? "the broker ended it");
+    else this.#end("error", this.#problem ?? error?.message ?? "the broker ended it", reasonCode.unspecifiedError);
   }
 
   // — The end —
@@ -357,9 +411,10 @@ export class Connection implements Subscriber {
       this.#context.events.emit("received", 0);
       this.#context.events.emit("refused", this.clientId, "", refused);
     }
+    if (fault.limit !== undefined) this.#countLimit(fault.limit);
     const reason = fault.code === reasonCode.packetTooLarge ? "packet-too-large" : "protocol";
     if (this.#stage === "new" && fault.version !== undefined)
-      this.#write(encodeConnackRefusal(fault.version, fault.code));
+      this.#write(encodeConnackRefusal(fault.version, fault.code, fault.reason, this.#facts?.maximumPacketBytes));
     this.#end(reason, fault.reason, fault.code);
   }
 
@@ -371,7 +426,7 @@ export class Connection implements Subscriber {
     if (first && code !== undefined && this.#stage === "connected") {
       // What is on disk is acknowledged before the goodbye.
       this.acknowledge(this.#context.target.durable(), performance.now());
-      this.#write(encodeDisconnect(this.#version, code, detail));
+      this.#write(encodeDisconnect(this.#version, code, detail, this.#facts?.maximumPacketBytes));
     }
     this.#sinceMs = performance.now();
     this.#stream?.destroy();
@@ -386,6 +441,7 @@ export class Connection implements Subscriber {
     const { clientId } = this;
     this.#stage = "closed";
     context.connections.delete(this);
+    context.departed(this.#peer);
     context.owing.delete(this);
     context.traffic.socketsOpen -= 1;
     this.#stream?.destroy();
