@@ -279,6 +279,27 @@ describe("telemetry", () => {
     expect(Buffer.concat(received)).toEqual(whole);
   });
 
+  test("a topic alias is between publisher and gateway alone [MQTT-3.3.2-7]", async ({ openHarness }) => {
+    const harness = await openHarness();
+    harness.autoCommit = true;
+    const zero = await watch(harness, { clientId: "zero", version: 5 }, { topic: "#", qos: 0 });
+    const one = await watch(harness, { clientId: "one", version: 5 }, { topic: "#", qos: 1 });
+    const properties = { topicAlias: 1, contentType: "text/plain", userProperties: { a: "b" } };
+    await send(
+      harness,
+      { topic: telemetry, qos: 1, payload: "first", properties },
+      { topic: "", qos: 1, payload: "second", properties },
+    );
+    const { topicAlias: _alias, ...others } = properties;
+    for (const client of [zero, one]) {
+      const got = await untilLast(harness, client);
+      expect(got.map((message) => [message.topic, textOf(message), { ...message.properties }])).toEqual([
+        [telemetry, "first", others],
+        [telemetry, "second", others],
+      ]);
+    }
+  });
+
   test("a publisher's messages come in their order, whatever their QoS and RETAIN [MQTT-4.6.0-5]", async ({
     openHarness,
   }) => {
