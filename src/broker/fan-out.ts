@@ -66,10 +66,11 @@ export class FanOut {
    * of the client or of its options.
    */
   subscriptionsOf(client: AedesClient, subscriber: Subscriber): Record<string, AedesSubscription> {
-    const outbox = new Outbox(subscriber, this.#outboxes);
+    let outbox: Outbox | undefined; // most clients only publish
     return new Proxy<Record<string, AedesSubscription>>(Object.create(null), {
       set: (table, filter: string, inAedes: AedesSubscription) => {
         table[filter] = inAedes;
+        outbox ??= new Outbox(subscriber, this.#outboxes);
         this.#live.set(inAedes.func, { filter, client, outbox, granted: inAedes.qos, inAedes });
         return true;
       },
