@@ -175,9 +175,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
       isRegistered(client) ? new Promise((resolve) => detaching.set(client, resolve)) : Promise.resolve(),
     audienceOf: (topic) => fanOut.audienceOf(topic),
     show(audience, shown) {
-      fanOut.show(audience, shown);
-      const { qos, retain } = shown.view;
-      if (retain || audience.needsAedes(qos)) aedes.publish(fanOut.forOthers(shown), () => {});
+      if (fanOut.show(audience, shown)) aedes.publish(fanOut.forOthers(shown), () => {});
     },
   };
   const publish = ({ topic, payload, qos = 0, retain = false }: OutgoingMessage): Promise<void> =>

@@ -66,18 +66,23 @@ export class FanOut {
    * of the client or of its options.
    */
   subscriptionsOf(client: AedesClient, subscriber: Subscriber): Record<string, AedesSubscription> {
-    const outbox = new Outbox(subscriber, this.#outboxes);
+    let outbox: Outbox | undefined; // most clients only publish
     return new Proxy<Record<string, AedesSubscription>>(Object.create(null), {
       set: (table, filter: string, inAedes: AedesSubscription) => {
         table[filter] = inAedes;
+        outbox ??= new Outbox(subscriber, this.#outboxes);
         this.#live.set(inAedes.func, { filter, client, outbox, granted: inAedes.qos, inAedes });
         return true;
       },
     });
   }
 
-  /** Shows a PUBLISH of accepted telemetry to those who get it with QoS 0. */
-  show(audience: Audience, { clientId, buffer, view }: ShownMessage): void {
+  /**
+   * Shows a PUBLISH of accepted telemetry to those who get it with QoS 0. True: Aedes must have it too, as `forOthers`
+   * gives it, for those who get it with QoS 1 or 2, or to retain it.
+   */
+  show(audience: Audience, shown: ShownMessage): boolean {
+    const { clientId, buffer, view } = shown;
     const packet = this.#packet;
     packet.payload = buffer;
     packet.payloadStart = view.payloadStart;
@@ -87,6 +92,7 @@ export class FanOut {
     packet.propertiesEnd = view.propertiesEnd;
     if (view.topicAlias !== 0) this.#useProperties(withoutTopicAlias(buffer, view));
     this.#deliver(audience, clientId, view.qos, view.retain);
+    return view.retain || (audience.needsAedes(view.qos) && hasTaker(audience, clientId));
   }
 
   /** The same for Aedes, which retains it, queues it, and gives it to those who get it with QoS 1 or 2. */
@@ -112,7 +118,8 @@ export class FanOut {
   removeListener(_filter: string, deliver: object, done?: () => void): this {
     const subscription = this.#live.get(deliver);
     if (subscription !== undefined) this.#audiences.remove(subscription);
-    if (done !== undefined) setImmediate(done);
+    // At once: a SUBSCRIBE in the same bytes must not find the filter that Aedes forgets when it is called back.
+    done?.();
     return this;
   }
 
@@ -180,6 +187,21 @@ function toPacket({ topic, clientId, buffer, start, end, view }: ShownMessage): 
   if (propertiesStart === propertiesEnd) return packet;
   const properties = decodeProperties(buffer.subarray(start, end));
   return properties === undefined ? packet : { ...packet, properties };
+}
+
+/**
+ * False when all that would get the message with QoS 1 or 2 are full, and end with their connection: then it is dropped
+ * for them here, since Aedes would do much for it before it asks `authorizeForward`.
+ */
+function hasTaker(audience: Audience, clientId: string): boolean {
+  if (audience.isKept) return true;
+  const { targets, topic } = audience;
+  for (const { qos, client } of targets) if (qos > 0 && !client.conn.writableNeedDrain) return true;
+  for (const each of targets) {
+    const target = targetFor(each, clientId);
+    if (target !== undefined && target.qos > 0) target.outbox.refuse(topic);
+  }
+  return false;
 }
 
 /** Undefined when the client is not to be given its own message. */
