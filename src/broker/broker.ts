@@ -18,7 +18,7 @@ import type { Accept } from "../listener/listener.ts";
 import type { Message, Offset, QoS, Rejection, Route, UnixMs, Verdict } from "../reading.ts";
 import type { Latency, Traffic } from "../telemetry.ts";
 import type { Authenticate } from "./authenticate.ts";
-import { openArrivals } from "./arrivals.ts";
+import { Arrivals } from "./arrivals.ts";
 import { isReservedTopic, rejectedTopic } from "./authorize.ts";
 import { type Connection, openConnection } from "./connection.ts";
 import type { ConnectionContext, ShownMessage } from "./connection-context.ts";
@@ -149,7 +149,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     });
 
   const arrivals = stack.use(
-    openArrivals({
+    new Arrivals({
       limits,
       events,
       stopped: () => stopped,
@@ -178,7 +178,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   );
 
   return {
-    accept: arrivals.accept,
+    accept: (socket, peer) => arrivals.accept(socket, peer),
     publish,
     stopReading() {
       stopped = true;

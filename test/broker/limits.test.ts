@@ -221,6 +221,21 @@ describe.concurrent("new connections", () => {
     expect(begun[0]).toBeLessThan(clients.length);
   });
 
+  test("that wait are not read beyond a CONNECT, and all that they sent is taken when it is their turn", async ({
+    openHarness,
+  }) => {
+    const harness = await openHarness({ limits: { connectionsPerSecond: 4, maximumConnectBytes: 128 } });
+    harness.autoCommit = true;
+    await open(harness, { clientId: "first" });
+    const eager = await harness.open();
+    eager.send(bytes(0x10, 14, 0, 4, "MQTT", 4, 2, 0, 0, 0, 2, "c1"));
+    for (let messageId = 1; messageId <= 5; messageId += 1)
+      eager.send(publish({ messageId, payload: String(messageId).repeat(50_000) }));
+    for (let messageId = 1; messageId <= 5; messageId += 1)
+      expect(await eager.next("puback")).toMatchObject({ messageId });
+    expect(harness.taken.map(({ text }) => text[0])).toEqual(["1", "2", "3", "4", "5"]);
+  });
+
   test("that wait for their turn when the gateway stops are closed", async ({ openHarness }) => {
     const harness = await openHarness({ limits: { connectionsPerSecond: 1 } });
     await open(harness, { clientId: "first" });
@@ -235,10 +250,10 @@ describe.concurrent("new connections", () => {
     });
     await open(harness, { clientId: "first" });
     const waiting = await Promise.all([harness.open(), harness.open()]);
-    for (const { socket } of waiting) socket.destroy();
+    for (const { socket } of waiting) socket.end(bytes(0x10, 14, 0, 4, "MQTT", 4, 2, 0, 0, 0, 2, "c1"));
     await Promise.all(waiting.map(({ closed }) => closed));
     await open(harness, { clientId: "last" });
-    expect(harness.traffic.connectionsAccepted).toBe(2);
+    expect(harness.traffic.socketsOpened).toBe(2);
   });
 
   test.for([
