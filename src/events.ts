@@ -65,8 +65,11 @@ interface Events {
   expired: [from: Offset, to: Offset, slowest: string];
   /** A sink's or handler's worker changed state. */
   consumer: [name: string, state: ConsumerState, detail: string];
-  /** A message was not delivered to a live subscriber whose queue is full. */
-  dropped: [clientId: string, topic: string];
+  /**
+   * Messages were not delivered to a subscriber whose queue is full, or who takes no packet of that size: one, unless
+   * `messages` says how many, then `topic` is that of the last.
+   */
+  dropped: [clientId: string, topic: string, messages?: number];
 }
 
 export type EventBus = EventEmitter<Events>;

@@ -170,8 +170,8 @@ export function createTelemetry({ events, version, sources }: TelemetryOptions):
   const puback = new Latency();
   const commit = new Latency();
   events.on("durable", (_to, _records, commitMs) => commit.observe(commitMs));
-  events.on("dropped", () => {
-    traffic.publishDropped += 1;
+  events.on("dropped", (_clientId, _topic, messages = 1) => {
+    traffic.publishDropped += messages;
   });
   const loop = openLoopLag();
   const registry = new Registry();

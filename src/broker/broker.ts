@@ -11,7 +11,6 @@ import { randomUUID } from "node:crypto";
 import type { EventEmitter } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
 import { Aedes, type AedesOptions, type Client, type PublishPacket } from "aedes";
-import { parser as createParser } from "mqtt-packet";
 import { toError } from "../errors.ts";
 import type { EventBus } from "../events.ts";
 import type { Accept } from "../listener/listener.ts";
@@ -21,14 +20,15 @@ import type { Authenticate } from "./authenticate.ts";
 import { Arrivals } from "./arrivals.ts";
 import { isReservedTopic, rejectedTopic } from "./authorize.ts";
 import { type Connection, openConnection } from "./connection.ts";
-import type { ConnectionContext, ShownMessage } from "./connection-context.ts";
-import { createFanOut } from "./fan-out.ts";
+import type { ConnectionContext } from "./connection-context.ts";
+import { FanOut } from "./fan-out.ts";
 import { reasonCode } from "./frames.ts";
 import type { Limits } from "./limits.ts";
 import { toMessageProperties } from "./message-properties.ts";
 import { openThrottle } from "./rate-limit.ts";
 import { Sessions } from "./sessions.ts";
 import { openSysTopics } from "./sys-topics.ts";
+import type { AedesClient } from "./target.ts";
 
 /** Where telemetry goes: the intake and the journal, as far as a connection needs to know them. */
 export interface TelemetryTarget {
@@ -87,8 +87,13 @@ const SHOWN_PAYLOAD_BYTES = 1024;
 export async function openBroker(options: BrokerOptions): Promise<Broker> {
   const { target, limits, events, traffic, version } = options;
   const id = randomUUID();
-  const fanOut = createFanOut(`$SYS/${id}/`);
   const sessions = new Sessions(limits, events);
+  const fanOut = new FanOut({
+    privatePrefix: `$SYS/${id}/`,
+    queueBytes: limits.subscriberQueueBytes,
+    events,
+    kept: sessions.kept,
+  });
   const connections = new Set<Connection>();
   const byClientId = new Map<string, Connection>();
   const owing = new Set<Connection>();
@@ -132,13 +137,17 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     stopped: () => stopped,
     attach(stream, connection) {
       byStream.set(stream, connection);
-      const client = aedes.handle(stream);
-      return Object.assign(client, { subscriptions: Object.create(null), duplicates: Object.create(null) });
+      const client = aedes.handle(stream) as AedesClient;
+      const subscriptions = fanOut.subscriptionsOf(client, connection);
+      return Object.assign(client, { subscriptions, duplicates: Object.create(null) });
     },
     forgetIncoming: (clientId) => void sessions.cleanIncoming({ id: clientId }),
-    matches: (topic) => sessions.subscriptions > 0 || fanOut.matches(topic),
-    matchVersion: () => fanOut.version + sessions.version,
-    show: (shown) => aedes.publish(toPacket(shown), () => {}),
+    audienceOf: (topic) => fanOut.audienceOf(topic),
+    show(audience, shown) {
+      fanOut.show(audience, shown);
+      const { qos, retain } = shown.view;
+      if (retain || audience.needsAedes(qos)) aedes.publish(fanOut.forOthers(shown), () => {});
+    },
   };
   const publish = ({ topic, payload, qos = 0, retain = false }: OutgoingMessage): Promise<void> =>
     new Promise((resolve, reject) => {
@@ -185,7 +194,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     },
     showRejected(message, rejection) {
       const topic = rejectedTopic(rejection.stream, message.deviceId);
-      if (fanOut.matches(topic))
+      if (!fanOut.audienceOf(topic).isEmpty)
         void publish({ topic, payload: toRejectedPayload(message, rejection) }).catch(() => {});
     },
     async [Symbol.asyncDispose]() {
@@ -308,22 +317,6 @@ function toWill(client: Client, packet: PublishPacket, route: Route, identity: s
     ...(identity === undefined ? undefined : { identity }),
     ...(properties === undefined ? undefined : { properties }),
   };
-}
-
-/** A PUBLISH for Aedes; its MQTT 5 properties are read by the parser that Aedes uses too. */
-function toPacket({ topic, payload, qos, retain, clientId, packet }: ShownMessage): PublishPacket {
-  // With the publisher's id Aedes can keep it from a subscriber that asked for No Local [MQTT-3.8.3-3].
-  const shown = { cmd: "publish", topic, payload, qos, retain, dup: false, clientId } as const;
-  if (packet === undefined) return shown;
-  let properties: PublishPacket["properties"];
-  const parser = createParser({ protocolVersion: 5 });
-  parser.on("packet", (parsed) => {
-    if (parsed.cmd !== "publish" || parsed.properties === undefined) return;
-    const { topicAlias: _, ...others } = parsed.properties; // it holds on the publisher's connection only [MQTT-3.3.2-7]
-    properties = others;
-  });
-  parser.parse(packet);
-  return properties === undefined ? shown : { ...shown, properties };
 }
 
 const toRejectedPayload = (message: Message, { reason, issues }: Rejection): string =>

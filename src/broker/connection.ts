@@ -14,6 +14,7 @@ import { checkConnect, type ConnectFacts } from "./connect-check.ts";
 import type { ConnectionContext } from "./connection-context.ts";
 import { type Fault, FrameSplitter, packetType, type ProtocolVersion, reasonCode } from "./frames.ts";
 import { IncomingPublish } from "./incoming-publish.ts";
+import type { Subscriber } from "./outbox.ts";
 import { checkPacket } from "./packet-check.ts";
 import { encodeConnackRefusal, encodeDisconnect } from "./packet-writer.ts";
 import { hasRateLimit, RateLimit } from "./rate-limit.ts";
@@ -32,7 +33,7 @@ const LINGER_MS = 2000;
 const UNSENT_FACTOR = 2;
 const SOCKET_QUEUE_BYTES = 262_144;
 
-export class Connection {
+export class Connection implements Subscriber {
   readonly #context: ConnectionContext;
   readonly #socket: Duplex;
   readonly #peer: Peer;
@@ -158,6 +159,27 @@ export class Connection {
 
   destroy(): void {
     this.#socket.destroy();
+  }
+
+  // — From the fan-out —
+
+  get version(): ProtocolVersion {
+    return this.#version;
+  }
+
+  get largestPacketBytes(): number {
+    return this.#facts?.maximumPacketBytes ?? Number.POSITIVE_INFINITY;
+  }
+
+  get waitingBytes(): number | undefined {
+    return this.#stage === "connected" && this.#ended === undefined ? this.#unsentBytes() : undefined;
+  }
+
+  sendPublishes(bytes: Buffer, packets: number, payloadBytes: number): void {
+    if (this.waitingBytes === undefined) return;
+    this.#context.traffic.publishSent += packets;
+    this.#context.traffic.publishBytesSent += payloadBytes;
+    this.#write(bytes, packets);
   }
 
   // — From the socket —

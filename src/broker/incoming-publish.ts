@@ -9,6 +9,7 @@
 import type { DisconnectReason } from "../events.ts";
 import type { Message, Offset, QoS, RefusalReason, Route } from "../reading.ts";
 import type { Acknowledgements, AcknowledgementType } from "./acknowledgements.ts";
+import { unknownAudience } from "./audience.ts";
 import { isReservedTopic } from "./authorize.ts";
 import type { ConnectionContext } from "./connection-context.ts";
 import { retainUnavailable } from "./connack.ts";
@@ -65,9 +66,9 @@ export class IncomingPublish {
   #topicBytes: Buffer = Buffer.alloc(0);
   #topic = "";
   #route: Route | undefined;
-  #watched = false;
-  #watchedVersion = -1;
   #aliases: TopicAliases | undefined;
+  /** Who listens to #topic. */
+  #audience = unknownAudience;
 
   constructor(context: ConnectionContext, owner: PublishOwner, owed: Acknowledgements) {
     this.#context = context;
@@ -159,7 +160,7 @@ export class IncomingPublish {
 
   /** MQTT 5 has another success for a message that nobody is there to get; a retained one is kept for who comes later. */
   #successOf({ retain }: PublishView): number {
-    const isForNobody = this.#version === 5 && !retain && !this.#context.matches(this.#topic);
+    const isForNobody = this.#version === 5 && !retain && this.#context.audienceOf(this.#topic).isEmpty;
     return isForNobody ? reasonCode.noMatchingSubscribers : 0;
   }
 
@@ -170,7 +171,7 @@ export class IncomingPublish {
     this.#topicBytes = known.bytes;
     this.#topic = known.topic;
     this.#route = known.route;
-    this.#watchedVersion = -1;
+    this.#audience = unknownAudience;
     return true;
   }
 
@@ -187,12 +188,11 @@ export class IncomingPublish {
   #findRoute(buffer: Buffer, view: PublishView): void {
     const { topicStart, topicEnd } = view;
     const last = this.#topicBytes;
-    if (last.length === topicEnd - topicStart && buffer.compare(last, 0, last.length, topicStart, topicEnd) === 0)
-      return;
+    if (last.length === topicEnd - topicStart && isSame(last, buffer, topicStart)) return;
     this.#topicBytes = Buffer.from(buffer.subarray(topicStart, topicEnd));
     this.#topic = topicOf(buffer, view);
     this.#route = this.#context.target.route(this.#topic);
-    this.#watchedVersion = -1;
+    this.#audience = unknownAudience;
   }
 
   /** MQTT 5 clients were told the receive maximum [MQTT-3.3.4-9]; of older ones only QoS 2 messages are remembered. */
@@ -204,7 +204,7 @@ export class IncomingPublish {
   }
 
   #telemetry(buffer: Buffer, start: number, end: number, view: PublishView, route: Route): void {
-    const { qos, packetId, retain } = view;
+    const { qos, packetId } = view;
     const known = qos === 2 ? this.#unfinished.get(packetId) : undefined;
     if (known !== undefined) {
       this.#owed.afterCommit(packetType.pubrec, packetId, known, this.#receivedAtMs); // [MQTT-4.3.3-10]: not again
@@ -223,9 +223,9 @@ export class IncomingPublish {
       receivedAt: this.#receivedAt,
       qos,
       packetId: qos === 2 && this.#lasts ? packetId : 0,
-      ...(qos === 2 && isVersion5 ? { toldOfRejection: true } : undefined),
-      ...(this.identity === undefined ? undefined : { identity: this.identity }),
-      ...(properties === undefined ? undefined : { properties }),
+      toldOfRejection: qos === 2 && isVersion5,
+      identity: this.identity,
+      properties,
     };
     const verdict = this.#context.target.take(message, route);
     if (verdict.kind === "refused") {
@@ -240,23 +240,13 @@ export class IncomingPublish {
     if (qos === 2 && !this.#lasts && code === 0) this.#own.set(packetId, verdict.offset);
     // The first one may be on disk long since, and no commit follow.
     if (verdict.kind === "duplicate") this.#owner.acknowledge();
-    if (verdict.kind === "appended" && (retain || this.#isWatched())) this.#show(buffer, start, end, view, payload);
+    if (verdict.kind === "appended") this.#show(buffer, start, end, view);
   }
 
-  #isWatched(): boolean {
-    const version = this.#context.matchVersion();
-    if (version !== this.#watchedVersion) {
-      this.#watchedVersion = version;
-      this.#watched = this.#context.matches(this.#topic);
-    }
-    return this.#watched;
-  }
-
-  #show(buffer: Buffer, start: number, end: number, view: PublishView, payload: Buffer): void {
-    const packet = view.propertiesEnd > view.propertiesStart ? Buffer.from(buffer.subarray(start, end)) : undefined;
-    const { qos, retain } = view;
-    const clientId = this.#clientId;
-    this.#context.show({ topic: this.#topic, payload: Buffer.from(payload), qos, retain, clientId, packet });
+  #show(buffer: Buffer, start: number, end: number, view: PublishView): void {
+    if (!this.#audience.isCurrent) this.#audience = this.#context.audienceOf(this.#topic);
+    if (this.#audience.isEmpty && !view.retain) return;
+    this.#context.show(this.#audience, { topic: this.#topic, clientId: this.#clientId, buffer, start, end, view });
   }
 
   /**
@@ -284,5 +274,11 @@ export class IncomingPublish {
 }
 
 const reservedTopic: Told = { reason: "the topic is the gateway's own" };
+
+/** Byte by byte: for a topic's few bytes the call of Buffer.compare costs more than the comparison (bench: ingest). */
+function isSame(bytes: Buffer, other: Buffer, start: number): boolean {
+  for (let index = 0; index < bytes.length; index += 1) if (bytes[index] !== other[start + index]) return false;
+  return true;
+}
 
 const acknowledgementOf = (qos: QoS): AcknowledgementType => (qos === 2 ? packetType.pubrec : packetType.puback);

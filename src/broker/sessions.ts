@@ -5,6 +5,7 @@ import { Readable } from "node:stream";
 import type { AedesPublishPacket, Client, Subscription } from "aedes";
 import MemoryPersistence from "aedes-persistence/asyncPersistence.js";
 import type { EventBus } from "../events.ts";
+import { KeptFilters } from "./kept-filters.ts";
 import type { Limits } from "./limits.ts";
 
 async function* concatenate(streams: readonly Readable[]): AsyncGenerator<AedesPublishPacket> {
@@ -17,8 +18,9 @@ export class Sessions extends MemoryPersistence {
   readonly #retainedTopics = new Set<string>();
   readonly #queued = new Map<string, number>();
   readonly #clients = new Set<string>();
-  #subscriptions = 0;
-  #version = 0;
+
+  /** The filters of sessions that outlive their connection. */
+  readonly kept = new KeptFilters();
 
   constructor(limits: Limits, events: EventBus) {
     super();
@@ -31,11 +33,6 @@ export class Sessions extends MemoryPersistence {
     return this.#retainedTopics.size;
   }
 
-  /** Subscriptions with QoS 1 or 2 of sessions that outlive their connection, connected or not. */
-  get subscriptions(): number {
-    return this.#subscriptions;
-  }
-
   /** Sessions that outlive their connection and have subscriptions, connected or not. */
   get clients(): number {
     return this.#clients.size;
@@ -44,11 +41,6 @@ export class Sessions extends MemoryPersistence {
   /** True when a session that is not held yet would be one too many. */
   isOneTooMany(clientId: string): boolean {
     return this.#clients.size >= this.#limits.sessions && !this.#clients.has(clientId);
-  }
-
-  /** Changes whenever those subscriptions change. */
-  get version(): number {
-    return this.#version;
   }
 
   /** True when as many messages wait for this session as may wait. */
@@ -82,20 +74,20 @@ export class Sessions extends MemoryPersistence {
 
   override async addSubscriptions(client: Client, subscriptions: Subscription[]): Promise<void> {
     this.#clients.add(client.id);
+    for (const { topic, qos } of subscriptions) this.kept.set(client.id, topic, qos);
     await super.addSubscriptions(client, subscriptions);
-    await this.#count();
   }
 
   override async removeSubscriptions(client: Client, filters: string[]): Promise<void> {
+    this.kept.delete(client.id, filters);
     await super.removeSubscriptions(client, filters);
     if ((await this.subscriptionsByClient(client)).length === 0) this.#clients.delete(client.id);
-    await this.#count();
   }
 
   override async cleanSubscriptions(client: Client): Promise<void> {
     this.#clients.delete(client.id);
+    this.kept.deleteAll(client.id);
     await super.cleanSubscriptions(client);
-    await this.#count();
   }
 
   override async outgoingEnqueueCombi(
@@ -136,11 +128,5 @@ export class Sessions extends MemoryPersistence {
   /** Two PUBRELs for one packet in one chunk: the second finds nothing, and Aedes would not catch that. */
   override async incomingDelPacket(client: Client, packet: AedesPublishPacket): Promise<void> {
     await super.incomingDelPacket(client, packet).catch(() => {});
-  }
-
-  async #count(): Promise<void> {
-    const { subsCount } = await this.countOffline();
-    this.#subscriptions = subsCount;
-    this.#version += 1;
   }
 }

@@ -68,13 +68,11 @@ export function defineStream<const Name extends string, Schema extends z.ZodType
   return Object.freeze({ ...settings }) as unknown as StreamDefinition<Name, z.output<Schema>>;
 }
 
-const oneCodec = z.custom<Codec>(
-  (value) => hasMethod(value, "decode") && typeof (value as { name?: unknown }).name === "string",
-  "expected a codec, such as json",
-);
+const isCodec = (value: unknown): value is Codec =>
+  hasMethod(value, "decode") && typeof (value as { name?: unknown }).name === "string";
 
-const codecSetting = z.union(
-  [oneCodec, z.array(oneCodec).min(1)],
+const codecSetting = z.custom<Codec | readonly Codec[]>(
+  (value) => (Array.isArray(value) ? value.length > 0 && value.every(isCodec) : isCodec(value)),
   "expected a codec, such as json, or a list of codecs",
 );
 
