@@ -132,7 +132,6 @@ export class Arrivals implements Disposable {
     this.#refill();
     for (const waiting of this.#queue) {
       if (this.#tokens < 1) break;
-      if (waiting.socket.destroyed || waiting.socket.readableEnded) continue; // its close event follows
       this.#queue.delete(waiting);
       this.#tokens -= 1;
       this.#begin(waiting);
