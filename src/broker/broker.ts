@@ -20,7 +20,7 @@ import type { Latency, Traffic } from "../telemetry.ts";
 import { Admission } from "./admission.ts";
 import { AedesStore } from "./aedes-store.ts";
 import type { Authenticate } from "./authenticate.ts";
-import { openArrivals } from "./arrivals.ts";
+import { Arrivals } from "./arrivals.ts";
 import { isReservedTopic, rejectedTopic } from "./authorize.ts";
 import { type Connection, openConnection } from "./connection.ts";
 import type { ConnectionContext } from "./connection-context.ts";
@@ -187,7 +187,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     });
 
   const arrivals = stack.use(
-    openArrivals({
+    new Arrivals({
       limits,
       events,
       stopped: () => stopped,
@@ -223,7 +223,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   );
 
   return {
-    accept: arrivals.accept,
+    accept: (socket, peer) => arrivals.accept(socket, peer),
     publish,
     stopReading() {
       stopped = true;

@@ -145,8 +145,10 @@ export class Connection implements Holder, OutgoingOwner, Subscriber {
       }
     } else {
       const keepAliveS = this.#facts === undefined ? 0 : keepAliveOf(this.#facts, this.#context.limits);
-      // [MQTT-3.1.2-22]; a client that is not being read may have spoken.
-      if (keepAliveS > 0 && silentMs > keepAliveS * 1500 && !this.#socket.isPaused()) {
+      if (this.#socket.isPaused()) {
+        this.#sinceMs = nowMs; // who is not being read may have spoken
+      } else if (keepAliveS > 0 && silentMs > keepAliveS * 1500) {
+        // [MQTT-3.1.2-22]
         this.#end(
           "keep-alive",
           `nothing received for 1.5 times its keep-alive of ${keepAliveS} s`,
@@ -220,7 +222,7 @@ export class Connection implements Holder, OutgoingOwner, Subscriber {
       }
       if (!splitter.next()) {
         if (splitter.fault !== undefined) this.#fault(splitter.fault, "packet-too-large");
-        else if (this.#socket.isPaused()) this.#resume();
+        else if (this.#socket.isPaused()) this.#socket.resume();
         break;
       }
       this.#context.traffic.packetsReceived += 1;
@@ -229,12 +231,6 @@ export class Connection implements Holder, OutgoingOwner, Subscriber {
     }
     this.#processing = false;
     if (this.#owed.size > 0) this.#context.owing.add(this);
-  }
-
-  #resume(): void {
-    // Whether the client spoke while it was not read is known only now.
-    if (this.#stage === "connected") this.#sinceMs = performance.now();
-    this.#socket.resume();
   }
 
   #countLimit(limit: LimitName): void {
