@@ -1,122 +1,156 @@
 // Which new connections are begun, and when: their number in all and by address is bounded, and a whole fleet that comes back at
-// once is let in at the pace of `limits.connectionsPerSecond`. Those that wait are not read, and count like those that are begun.
+// once is let in at the pace of `limits.connectionsPerSecond`. Those that wait count like those that are begun. Of what they
+// send no more than a CONNECT is read, which is needed to see that one has given up: else its turn would be lost to others.
 
+import { Buffer } from "node:buffer";
 import { isIPv6 } from "node:net";
 import type { Duplex } from "node:stream";
 import type { EventBus, LimitName } from "../events.ts";
 import type { Accept, Peer } from "../listener/listener.ts";
 import type { Limits } from "./limits.ts";
 
-export interface ArrivalsOptions {
-  readonly limits: Pick<Limits, "maximumConnections" | "maximumConnectionsPerAddress" | "connectionsPerSecond">;
+interface ArrivalsOptions {
+  readonly limits: Pick<
+    Limits,
+    "maximumConnections" | "maximumConnectionsPerAddress" | "connectionsPerSecond" | "maximumConnectBytes"
+  >;
   readonly events: EventBus;
   readonly stopped: () => boolean;
   readonly begin: Accept;
 }
 
-export interface Arrivals extends Disposable {
-  readonly accept: Accept;
-  /** To be called once for each connection that was begun, when it is closed. */
-  readonly departed: (peer: Peer) => void;
-}
-
 interface Waiting {
   readonly socket: Duplex;
   readonly peer: Peer;
+  /** What it has sent meanwhile. */
+  readonly early: Buffer[];
+  readonly onData: (chunk: Buffer) => void;
 }
 
 const TURN_MS = 20;
-/** As many as are begun at once after a quiet time: a twentieth of a second's worth, at least one. */
-const burstOf = (perSecond: number): number => Math.max(1, perSecond / 20);
 
-export function openArrivals({ limits, events, stopped, begin }: ArrivalsOptions): Arrivals {
-  const { maximumConnections, connectionsPerSecond } = limits;
-  const perAddress = limits.maximumConnectionsPerAddress ?? Math.ceil(maximumConnections * 0.75);
-  const byNetwork = new Map<string, number>();
-  const queue = new Set<Waiting>();
-  let all = 0;
-  let tokens = burstOf(connectionsPerSecond);
-  let atMs = performance.now();
-  let timer: NodeJS.Timeout | undefined;
+export class Arrivals implements Disposable {
+  readonly #options: ArrivalsOptions;
+  readonly #mostOfAddress: number;
+  readonly #perSecond: number;
+  /** As many as are begun at once after a quiet time: a twentieth of a second's worth, at least one. */
+  readonly #burst: number;
+  readonly #byNetwork = new Map<string, number>();
+  readonly #queue = new Set<Waiting>();
+  #all = 0;
+  #tokens: number;
+  #atMs = performance.now();
+  #timer: NodeJS.Timeout | undefined;
 
-  const turnAway = (socket: Duplex, { remoteAddress }: Peer, limit: LimitName | undefined, detail: string): void => {
+  constructor(options: ArrivalsOptions) {
+    const { maximumConnections, maximumConnectionsPerAddress, connectionsPerSecond } = options.limits;
+    this.#options = options;
+    this.#mostOfAddress = maximumConnectionsPerAddress ?? Math.ceil(maximumConnections * 0.75);
+    this.#perSecond = connectionsPerSecond;
+    this.#burst = Math.max(1, connectionsPerSecond / 20);
+    this.#tokens = this.#burst;
+  }
+
+  accept(socket: Duplex, peer: Peer): void {
+    const { limits, stopped, begin } = this.#options;
+    const network = networkOf(peer.remoteAddress);
+    const ofNetwork = this.#byNetwork.get(network) ?? 0;
+    if (stopped()) {
+      this.#turnAway(socket, peer, undefined, "the gateway is stopping");
+    } else if (this.#all >= limits.maximumConnections) {
+      this.#turnAway(socket, peer, "maximumConnections", `more than ${limits.maximumConnections} connections`);
+    } else if (ofNetwork >= this.#mostOfAddress) {
+      const detail = `more than ${this.#mostOfAddress} connections from ${network}`;
+      this.#turnAway(socket, peer, "maximumConnectionsPerAddress", detail);
+    } else {
+      this.#all += 1;
+      this.#byNetwork.set(network, ofNetwork + 1);
+      if (this.#mayBegin()) begin(socket, peer);
+      else this.#wait(socket, peer);
+    }
+  }
+
+  /** To be called once for each connection that was begun, when it is closed. */
+  departed({ remoteAddress }: Peer): void {
+    const network = networkOf(remoteAddress);
+    const left = (this.#byNetwork.get(network) ?? 1) - 1;
+    this.#all -= 1;
+    if (left > 0) this.#byNetwork.set(network, left);
+    else this.#byNetwork.delete(network);
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
+    for (const { socket } of this.#queue) socket.destroy();
+  }
+
+  #turnAway(socket: Duplex, { remoteAddress }: Peer, limit: LimitName | undefined, detail: string): void {
+    const { events } = this.#options;
     if (limit !== undefined) events.emit("limited", limit);
     events.emit("turnedAway", remoteAddress, limit === undefined ? "shutdown" : "limit", detail);
     socket.on("error", () => {});
     socket.destroy();
-  };
-  const departed = ({ remoteAddress }: Peer): void => {
-    const network = networkOf(remoteAddress);
-    all -= 1;
-    const left = (byNetwork.get(network) ?? 1) - 1;
-    if (left > 0) byNetwork.set(network, left);
-    else byNetwork.delete(network);
-  };
-  const refill = (): void => {
-    const nowMs = performance.now();
-    tokens = Math.min(burstOf(connectionsPerSecond), tokens + ((nowMs - atMs) / 1000) * connectionsPerSecond);
-    atMs = nowMs;
-  };
+  }
+
   /** Takes the turn, too. */
-  const mayBegin = (): boolean => {
-    if (connectionsPerSecond === 0) return true;
-    refill();
-    if (queue.size > 0 || tokens < 1) return false;
-    tokens -= 1;
+  #mayBegin(): boolean {
+    if (this.#perSecond === 0) return true;
+    this.#refill();
+    if (this.#queue.size > 0 || this.#tokens < 1) return false;
+    this.#tokens -= 1;
     return true;
-  };
-  const run = (): void => {
-    timer = undefined;
-    refill();
-    for (const waiting of queue) {
-      if (tokens < 1) break;
-      const { socket, peer } = waiting;
-      if (socket.destroyed) continue; // its close event follows
-      queue.delete(waiting);
-      tokens -= 1;
-      if (stopped()) {
-        departed(peer);
-        turnAway(socket, peer, undefined, "the gateway is stopping");
-      } else {
-        begin(socket, peer);
-      }
-    }
-    if (queue.size > 0) timer = setTimeout(run, TURN_MS);
-  };
-  const wait = (socket: Duplex, peer: Peer): void => {
-    const waiting = { socket, peer };
-    queue.add(waiting);
+  }
+
+  #refill(): void {
+    const nowMs = performance.now();
+    this.#tokens = Math.min(this.#burst, this.#tokens + ((nowMs - this.#atMs) / 1000) * this.#perSecond);
+    this.#atMs = nowMs;
+  }
+
+  #wait(socket: Duplex, peer: Peer): void {
+    const { events, limits } = this.#options;
+    const early: Buffer[] = [];
+    let bytes = 0;
+    const onData = (chunk: Buffer): void => {
+      early.push(chunk);
+      bytes += chunk.length;
+      if (bytes >= limits.maximumConnectBytes) socket.pause();
+    };
+    const waiting = { socket, peer, early, onData };
+    this.#queue.add(waiting);
     events.emit("limited", "connectionsPerSecond");
+    socket.on("data", onData);
     socket.on("error", () => {});
     socket.once("close", () => {
-      if (queue.delete(waiting)) departed(peer);
+      if (this.#queue.delete(waiting)) this.departed(peer);
     });
-    timer ??= setTimeout(run, TURN_MS);
-  };
+    this.#timer ??= setTimeout(() => this.#run(), TURN_MS);
+  }
 
-  return {
-    accept(socket, peer) {
-      const network = networkOf(peer.remoteAddress);
-      if (stopped()) {
-        turnAway(socket, peer, undefined, "the gateway is stopping");
-      } else if (all >= maximumConnections) {
-        turnAway(socket, peer, "maximumConnections", `more than ${maximumConnections} connections`);
-      } else if ((byNetwork.get(network) ?? 0) >= perAddress) {
-        const detail = `more than ${perAddress} connections from ${network}`;
-        turnAway(socket, peer, "maximumConnectionsPerAddress", detail);
-      } else {
-        all += 1;
-        byNetwork.set(network, (byNetwork.get(network) ?? 0) + 1);
-        if (mayBegin()) begin(socket, peer);
-        else wait(socket, peer);
-      }
-    },
-    departed,
-    [Symbol.dispose]() {
-      clearTimeout(timer);
-      for (const { socket } of queue) socket.destroy();
-    },
-  };
+  #run(): void {
+    this.#timer = undefined;
+    this.#refill();
+    for (const waiting of this.#queue) {
+      if (this.#tokens < 1) break;
+      this.#queue.delete(waiting);
+      this.#tokens -= 1;
+      this.#begin(waiting);
+    }
+    if (this.#queue.size > 0) this.#timer = setTimeout(() => this.#run(), TURN_MS);
+  }
+
+  #begin({ socket, peer, early, onData }: Waiting): void {
+    if (this.#options.stopped()) {
+      this.departed(peer);
+      this.#turnAway(socket, peer, undefined, "the gateway is stopping");
+      return;
+    }
+    socket.off("data", onData);
+    socket.pause();
+    if (early.length > 0) socket.unshift(Buffer.concat(early));
+    this.#options.begin(socket, peer);
+    socket.resume();
+  }
 }
 
 /** An IPv4 address, also one written as IPv6, or the /64 network of an IPv6 address: who has one such address has them all. */

@@ -24,7 +24,7 @@ const nobody: Group = { key: "", targets: [], qos: 0 };
 export class Audience {
   readonly topic: string;
   readonly group: Group;
-  /** A session that lasts, connected or not, has a filter with QoS 1 or 2 that matches. */
+  /** A session, connected or not, has a filter with QoS 1 or 2 that matches. */
   readonly isKept: boolean;
   readonly #lifetime: Lifetime;
   #isOutdated = false;

@@ -1,11 +1,12 @@
 // Aedes behind our own contract: sessions, subscriptions, retained messages, wills, delivery to subscribers. What comes
 // from sockets passes connection.ts first; telemetry never reaches Aedes except to be shown to subscribers.
 //
-// Guards for aedes 2.0.0-beta.1 that live here (the others are in connection.ts and fan-out.ts; ADR 0002):
+// Guards for aedes 2.0.0-beta.1 that live here (ADR 0002; the others stand beside what they guard):
 // - its tables that are keyed by names from the wire get a null prototype (a client called __proto__);
-// - deleting an incoming QoS 2 packet twice (two PUBRELs in one chunk) must not reject (sessions.ts);
-// - a clean start forgets the unfinished QoS 2 messages of the session before;
-// - publishing to the gateway's own topics is refused also for wills.
+// - a client that has closed while it was connecting is not registered, nobody would strike it from the list; and one that
+//   closes strikes only itself from there, not another with its client id;
+// - it does not compare message numbers to find what a client has got already: they are not in the order of delivery, and
+//   a QoS 1 message was lost when a QoS 0 message overtook it.
 
 import { randomUUID } from "node:crypto";
 import type { EventEmitter } from "node:events";
@@ -16,8 +17,10 @@ import type { EventBus } from "../events.ts";
 import type { Accept } from "../listener/listener.ts";
 import type { Message, Offset, QoS, Rejection, Route, UnixMs, Verdict } from "../reading.ts";
 import type { Latency, Traffic } from "../telemetry.ts";
+import { Admission } from "./admission.ts";
+import { AedesStore } from "./aedes-store.ts";
 import type { Authenticate } from "./authenticate.ts";
-import { openArrivals } from "./arrivals.ts";
+import { Arrivals } from "./arrivals.ts";
 import { isReservedTopic, rejectedTopic } from "./authorize.ts";
 import { type Connection, openConnection } from "./connection.ts";
 import type { ConnectionContext } from "./connection-context.ts";
@@ -26,9 +29,11 @@ import { reasonCode } from "./frames.ts";
 import type { Limits } from "./limits.ts";
 import { toMessageProperties } from "./message-properties.ts";
 import { openThrottle } from "./rate-limit.ts";
+import { RetainedMessages } from "./retained.ts";
 import { Sessions } from "./sessions.ts";
 import { openSysTopics } from "./sys-topics.ts";
 import type { AedesClient } from "./target.ts";
+import { type Will, Wills } from "./wills.ts";
 
 /** Where telemetry goes: the intake and the journal, as far as a connection needs to know them. */
 export interface TelemetryTarget {
@@ -87,15 +92,20 @@ const SHOWN_PAYLOAD_BYTES = 1024;
 export async function openBroker(options: BrokerOptions): Promise<Broker> {
   const { target, limits, events, traffic, version } = options;
   const id = randomUUID();
-  const sessions = new Sessions(limits, events);
+  const sessions = new Sessions(limits, events, (clientId) => {
+    if (target.unfinished.has(clientId)) target.release(clientId, 0, Date.now());
+  });
+  for (const clientId of target.unfinished.keys()) sessions.adopt(clientId, performance.now());
   const fanOut = new FanOut({
     privatePrefix: `$SYS/${id}/`,
     queueBytes: limits.subscriberQueueBytes,
     events,
     kept: sessions.kept,
   });
+  const retained = new RetainedMessages(limits);
+  const store = new AedesStore({ sessions, retained, limits, events });
+  const admission = new Admission();
   const connections = new Set<Connection>();
-  const byClientId = new Map<string, Connection>();
   const owing = new Set<Connection>();
   const byStream = new WeakMap<object, Connection>();
   const connectionOf = (client: Client | null): Connection | undefined =>
@@ -105,25 +115,43 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     id,
     // Aedes' type for `mq` is the whole of mqemitter; FanOut has what Aedes uses of it. The same with the persistence.
     mq: fanOut as never,
-    persistence: sessions as never,
+    persistence: store as never,
     // Enforced by connection.ts before anything is buffered; what was sent with an alias reaches Aedes with its topic.
     maximumPacketSize: limits.maximumPacketBytes + limits.maximumTopicBytes,
     receiveMaximum: limits.maximumInflightQos2,
     topicAliasMaximum: limits.topicAliases,
     maxTopicLevels: limits.maximumTopicLevels,
     maxClientsIdLength: 65_535,
-    pendingSessionsLimit: limits.sessions,
     connectTimeout: limits.connectTimeoutMs,
     drainTimeout: NEVER_MS, // a full subscriber is bounded by authorizeForward, and ended by its keep-alive
-    ...createHooks(options, sessions, byClientId, connectionOf),
+    ...createHooks({ options, sessions, admission, connectionOf }),
   });
-  Object.assign(aedes, { clients: Object.create(null), brokers: Object.create(null) });
+  const { registerClient, unregisterClient } = aedes as unknown as AedesInside;
+  const isRegistered = (client: Client): boolean => (aedes as unknown as AedesInside).clients[client.id] === client;
+  Object.assign(aedes, {
+    clients: Object.create(null),
+    brokers: Object.create(null),
+    registerClient(client: Client) {
+      if (!client.closed) registerClient.call(aedes, client);
+    },
+    unregisterClient(client: Client) {
+      if (isRegistered(client)) unregisterClient.call(aedes, client);
+    },
+  });
   await aedes.listen();
+  const detaching = new Map<Client, () => void>();
+  aedes.on("clientDisconnect", (client) => {
+    detaching.get(client)?.();
+    detaching.delete(client);
+  });
   // Told by the connection that it concerns; an error event that nobody listens to would end the process.
   aedes.on("clientError", (client, error) => connectionOf(client)?.note(error));
   aedes.on("connectionError", (client, error) => connectionOf(client)?.note(error));
   (aedes as EventEmitter).on("error", options.onError);
 
+  const wills = new Wills(limits.sessions, (will) => {
+    if (mayPublishWill(options, will)) aedes.publish(toWillPacket(will), () => {});
+  });
   let stopped = false;
   const stack = new DisposableStack();
   const context: ConnectionContext = {
@@ -132,21 +160,22 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     throttle: stack.use(openThrottle()),
     departed: (peer) => arrivals.departed(peer),
     connections,
-    byClientId,
+    admission,
+    sessions,
+    retained,
+    wills,
     owing,
     stopped: () => stopped,
     attach(stream, connection) {
       byStream.set(stream, connection);
       const client = aedes.handle(stream) as AedesClient;
-      const subscriptions = fanOut.subscriptionsOf(client, connection);
-      return Object.assign(client, { subscriptions, duplicates: Object.create(null) });
+      return Object.assign(client, { subscriptions: fanOut.subscriptionsOf(client, connection) });
     },
-    forgetIncoming: (clientId) => void sessions.cleanIncoming({ id: clientId }),
+    detached: (client) =>
+      isRegistered(client) ? new Promise((resolve) => detaching.set(client, resolve)) : Promise.resolve(),
     audienceOf: (topic) => fanOut.audienceOf(topic),
     show(audience, shown) {
-      fanOut.show(audience, shown);
-      const { qos, retain } = shown.view;
-      if (retain || audience.needsAedes(qos)) aedes.publish(fanOut.forOthers(shown), () => {});
+      if (fanOut.show(audience, shown)) aedes.publish(fanOut.forOthers(shown), () => {});
     },
   };
   const publish = ({ topic, payload, qos = 0, retain = false }: OutgoingMessage): Promise<void> =>
@@ -158,7 +187,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     });
 
   const arrivals = stack.use(
-    openArrivals({
+    new Arrivals({
       limits,
       events,
       stopped: () => stopped,
@@ -171,15 +200,22 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
       if (!target.congested()) for (const connection of connections) connection.proceed();
     }),
   );
-  stack.use(openSweep(connections));
+  stack.use(
+    openSweep((nowMs) => {
+      for (const connection of connections) connection.sweep(nowMs);
+      sessions.sweep(nowMs);
+      wills.sweep(nowMs);
+      retained.sweep();
+    }),
+  );
   stack.use(
     openSysTopics({
       traffic,
       version,
       counts: () => ({
-        disconnected: Math.max(0, sessions.clients - traffic.clientsConnected),
+        disconnected: sessions.away,
         subscriptions: fanOut.subscriptions,
-        retained: sessions.retained,
+        retained: retained.size,
       }),
       publish: (topic, payload) => void publish({ topic, payload, retain: true }).catch(() => {}),
       ...(options.sysIntervalMs === undefined ? undefined : { intervalMs: options.sysIntervalMs }),
@@ -187,7 +223,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   );
 
   return {
-    accept: arrivals.accept,
+    accept: (socket, peer) => arrivals.accept(socket, peer),
     publish,
     stopReading() {
       stopped = true;
@@ -203,6 +239,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
       const allClosed = waitUntilEmpty(connections);
       await Promise.race([allClosed, delay(CLOSE_MS, undefined, { ref: false })]);
       for (const connection of connections) connection.destroy();
+      wills.flush();
       await new Promise<void>((resolve) => {
         aedes.close(resolve);
       });
@@ -224,12 +261,9 @@ function acknowledge(owing: Set<Connection>, durable: Offset): void {
   for (const connection of owing) if (!connection.acknowledge(durable, nowMs)) owing.delete(connection);
 }
 
-/** CONNECT timeout, keep-alive and lingering sockets, without a timer per client. */
-function openSweep(connections: ReadonlySet<Connection>): Disposable {
-  const timer = setInterval(() => {
-    const nowMs = performance.now();
-    for (const connection of connections) connection.sweep(nowMs);
-  }, SWEEP_MS);
+/** CONNECT timeout, keep-alive, lingering sockets, expiry of sessions and the delay of wills, without timers for each. */
+function openSweep(sweep: (nowMs: number) => void): Disposable {
+  const timer = setInterval(() => sweep(performance.now()), SWEEP_MS);
   timer.unref();
   return { [Symbol.dispose]: () => clearInterval(timer) };
 }
@@ -238,86 +272,125 @@ async function waitUntilEmpty(connections: ReadonlySet<Connection>): Promise<voi
   while (connections.size > 0) await delay(10);
 }
 
-/** What Aedes asks: who may connect, publish, subscribe, and what a subscriber is still given. */
-function createHooks(
-  { target, limits, authenticate, events }: BrokerOptions,
-  sessions: Sessions,
-  byClientId: ReadonlyMap<string, Connection>,
-  connectionOf: (client: Client | null) => Connection | undefined,
-): Pick<AedesOptions, "authenticate" | "authorizePublish" | "authorizeSubscribe" | "authorizeForward"> {
-  const { badUserNameOrPassword, notAuthorized, quotaExceeded, serverUnavailable } = reasonCode;
+/** What Aedes' types do not tell. */
+interface AedesInside {
+  readonly clients: Readonly<Record<string, Client>>;
+  readonly registerClient: (client: Client) => void;
+  readonly unregisterClient: (client: Client) => void;
+}
+
+interface Hooked {
+  readonly options: BrokerOptions;
+  readonly sessions: Sessions;
+  readonly admission: Admission;
+  readonly connectionOf: (client: Client | null) => Connection | undefined;
+}
+
+/** Why a client is not let in; `told`: what it is told when that is less. */
+interface Refusal {
+  readonly reason: string;
+  readonly code: number;
+  readonly told?: string;
+}
+
+type Hooks = Required<Pick<AedesOptions, "preConnect" | "authenticate" | "authorizePublish" | "authorizeForward">>;
+
+/** What Aedes asks: who may connect and publish. */
+function createHooks({ options, sessions, admission, connectionOf }: Hooked): Hooks {
+  const admit = createAdmit({ options, sessions, admission, connectionOf });
   return {
+    preConnect(client, packet, done) {
+      connectionOf(client)?.outgoing?.prepare(packet);
+      done(null, true);
+    },
     authenticate(client, username, password, done) {
-      const refuse = (reason: string, code: number, told = reason): void => {
+      const refuse = ({ reason, code, told = reason }: Refusal): void => {
         connectionOf(client)?.refuse(told, code);
         done(Object.assign(new Error(reason), { returnCode: NOT_AUTHORIZED }), false);
       };
-      if (!client.clean && sessions.isOneTooMany(client.id)) {
-        events.emit("limited", "sessions");
-        refuse(`more than ${limits.sessions} sessions`, quotaExceeded);
-        return;
-      }
-      authenticate({ clientId: client.id, username, password })
-        .then((result) => {
-          if (result.kind === "refused") {
-            refuse(result.reason, username === undefined ? notAuthorized : badUserNameOrPassword);
-            return;
-          }
-          byClientId.get(client.id)?.expectTakeover();
-          connectionOf(client)?.identify(result.deviceId);
-          done(null, true);
-        })
+      admit(client, username, password)
+        .then((refusal) => (refusal === undefined ? done(null, true) : refuse(refusal)))
         .catch((cause: unknown) => {
-          refuse(toError(cause).message, serverUnavailable, "credentials cannot be checked now");
+          const told = "credentials cannot be checked now";
+          refuse({ reason: toError(cause).message, code: reasonCode.serverUnavailable, told });
         });
     },
-    // Telemetry and reserved topics from sockets end in connection.ts, so what comes here on them is a will: it is
-    // judged like any other message.
+    // Telemetry and reserved topics from sockets end in connection.ts, wills in wills.ts.
     authorizePublish(client, packet, done) {
-      const route = target.route(packet.topic);
       if (isReservedTopic(packet.topic)) {
-        events.emit("received", packet.qos);
-        events.emit("refused", client?.id ?? "", packet.topic, "reserved-topic");
         done(new Error(`the topic ${packet.topic} is reserved`));
-      } else if (client !== null && route !== undefined) {
-        const verdict = target.take(toWill(client, packet, route, connectionOf(client)?.identity), route);
-        done(verdict.kind === "appended" ? null : new Error("the will is not valid telemetry"));
-      } else {
-        done(null);
+        return;
       }
+      // For No Local: Aedes gives a message its publisher only after the queues have it.
+      done(client === null ? null : (Object.assign(packet, { clientId: client.id }), null));
     },
-    authorizeSubscribe(client, subscription, done) {
-      const { subscriptions } = client as Client & { readonly subscriptions: object };
-      done(null, Object.keys(subscriptions).length < limits.maximumSubscriptionsPerClient ? subscription : null);
-    },
-    // A full subscriber is passed over. QoS 1 and 2 of a session that lasts is bounded by the session's queue instead.
-    authorizeForward(client, packet) {
-      const { writableNeedDrain, writableLength } = client.conn;
-      const kept = packet.qos > 0 && !client.clean && !sessions.isFull(client.id);
-      if (!writableNeedDrain || (kept && writableLength < 2 * limits.subscriberQueueBytes)) return packet;
-      events.emit("dropped", client.id, packet.topic);
-      return null;
-    },
+    // QoS 0 goes out through fan-out.ts, QoS 1 and 2 from the session's queue: nothing is left for Aedes to deliver.
+    authorizeForward: () => null,
+  };
+}
+
+type Admit = (
+  client: Client,
+  username: string | undefined,
+  password: Buffer | undefined,
+) => Promise<Refusal | undefined>;
+
+/** Authenticates, and gives the client its id and its session. */
+function createAdmit({ options, sessions, admission, connectionOf }: Hooked): Admit {
+  const { limits, events } = options;
+  const { badUserNameOrPassword, notAuthorized, quotaExceeded, unspecifiedError } = reasonCode;
+  const hasEnded: Refusal = { reason: "the connection has ended", code: unspecifiedError };
+  return async (client, username, password) => {
+    const result = await options.authenticate({ clientId: client.id, username, password });
+    if (result.kind === "refused") {
+      return { reason: result.reason, code: username === undefined ? notAuthorized : badUserNameOrPassword };
+    }
+    const connection = connectionOf(client);
+    if (connection?.outgoing === undefined) return hasEnded;
+    if (connection.outgoing.lasts && sessions.isOneTooMany(client.id)) {
+      events.emit("limited", "sessions");
+      return { reason: `more than ${limits.sessions} sessions`, code: quotaExceeded };
+    }
+    await admission.enter(client.id, connection);
+    if (!admission.holds(client.id, connection)) return hasEnded;
+    connection.admit(result.deviceId);
+    return undefined;
   };
 }
 
 /** For Aedes' own CONNACK, which the connection replaces. */
 const NOT_AUTHORIZED = 5;
 
-function toWill(client: Client, packet: PublishPacket, route: Route, identity: string | undefined): Message {
-  const properties = toMessageProperties(packet.properties);
-  return {
-    topic: packet.topic,
-    payload: Buffer.from(packet.payload),
-    clientId: client.id,
-    deviceId: route.deviceId ?? client.id,
+/** A will is judged like any other message; true: subscribers may see it. */
+function mayPublishWill({ target, events }: BrokerOptions, will: Will): boolean {
+  const { clientId, topic, payload, qos, identity } = will;
+  if (isReservedTopic(topic)) {
+    events.emit("received", qos);
+    events.emit("refused", clientId, topic, "reserved-topic");
+    return false;
+  }
+  const route = target.route(topic);
+  if (route === undefined) return true;
+  const message: Message = {
+    topic,
+    payload,
+    clientId,
+    deviceId: route.deviceId ?? clientId,
     receivedAt: Date.now(),
-    qos: packet.qos,
+    qos,
     packetId: 0,
-    ...(identity === undefined ? undefined : { identity }),
-    ...(properties === undefined ? undefined : { properties }),
+    identity,
+    properties: toMessageProperties(will.properties),
   };
+  const verdict = target.take(message, route);
+  if (verdict.kind === "refused") events.emit("refused", clientId, topic, verdict.reason);
+  return verdict.kind === "appended";
 }
+
+const toWillPacket = ({ clientId, topic, payload, qos, retain, properties }: Will): PublishPacket => {
+  const packet = { cmd: "publish", topic, payload, qos, retain, dup: false, clientId } as const;
+  return properties === undefined ? packet : { ...packet, properties };
+};
 
 const toRejectedPayload = (message: Message, { reason, issues }: Rejection): string =>
   JSON.stringify({

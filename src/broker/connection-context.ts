@@ -4,6 +4,7 @@ import type { Client } from "aedes";
 import type { EventBus } from "../events.ts";
 import type { Peer } from "../listener/listener.ts";
 import type { Latency, Traffic } from "../telemetry.ts";
+import type { Admission } from "./admission.ts";
 import type { AedesStream } from "./aedes-stream.ts";
 import type { Audience } from "./audience.ts";
 import type { TelemetryTarget } from "./broker.ts";
@@ -12,6 +13,9 @@ import type { WireLimits } from "./frames.ts";
 import type { Limits } from "./limits.ts";
 import type { Throttle } from "./rate-limit.ts";
 import type { PublishView } from "./packet-check.ts";
+import type { RetainedMessages } from "./retained.ts";
+import type { Sessions } from "./sessions.ts";
+import type { Wills } from "./wills.ts";
 
 /** What all connections of a broker share. */
 export interface ConnectionContext {
@@ -22,7 +26,10 @@ export interface ConnectionContext {
   readonly traffic: Traffic;
   readonly puback: Latency;
   readonly connections: Set<Connection>;
-  readonly byClientId: Map<string, Connection>;
+  readonly admission: Admission;
+  readonly sessions: Sessions;
+  readonly retained: RetainedMessages;
+  readonly wills: Wills;
   /** Connections that owe acknowledgements: looked at once per commit. */
   readonly owing: Set<Connection>;
   /** Called once for each connection when it is closed. */
@@ -33,8 +40,8 @@ export interface ConnectionContext {
   readonly stopped: () => boolean;
   /** Starts an Aedes client on the stream. */
   readonly attach: (stream: AedesStream, connection: Connection) => Client;
-  /** A clean start: Aedes' own unfinished QoS 2 messages of the session are void. */
-  readonly forgetIncoming: (clientId: string) => void;
+  /** Resolves when Aedes has let go of a client whose stream is destroyed. */
+  readonly detached: (client: Client) => Promise<void>;
   /** Who subscribes to the topic; ask again when it is not current any more. */
   readonly audienceOf: (topic: string) => Audience;
   /** Shows accepted telemetry to its subscribers, and keeps it if it is to be retained. */

@@ -1,19 +1,23 @@
 // One object between a socket and Aedes. It splits MQTT packets, checks each strictly before Aedes sees it (ADR 0002),
 // takes telemetry (a PUBLISH whose topic belongs to a stream, any QoS) straight to the intake, answers it in order once
-// it is on disk, and stops reading the socket while the journal, Aedes or the client itself cannot take more.
+// it is on disk, and stops reading the socket while the journal, Aedes or the client itself cannot take more. What goes
+// out, and the client's session, are in outgoing.ts.
 
 import type { Duplex } from "node:stream";
 import type { Client } from "aedes";
+import { toError } from "../errors.ts";
 import type { DisconnectReason, LimitName } from "../events.ts";
 import type { Peer } from "../listener/listener.ts";
-import { toOffset, type Offset, type RefusalReason } from "../reading.ts";
+import type { Offset, RefusalReason } from "../reading.ts";
 import { Acknowledgements } from "./acknowledgements.ts";
+import type { Holder } from "./admission.ts";
 import { AedesStream } from "./aedes-stream.ts";
 import { connectRefusal, keepAliveOf } from "./connack.ts";
 import { checkConnect, type ConnectFacts } from "./connect-check.ts";
 import type { ConnectionContext } from "./connection-context.ts";
 import { type Fault, FrameSplitter, packetType, type ProtocolVersion, reasonCode } from "./frames.ts";
-import { IncomingPublish } from "./incoming-publish.ts";
+import { IncomingPublish, type SessionFacts } from "./incoming-publish.ts";
+import { Outgoing, type OutgoingOwner } from "./outgoing.ts";
 import type { Subscriber } from "./outbox.ts";
 import { checkPacket } from "./packet-check.ts";
 import { encodeConnackRefusal, encodeDisconnect } from "./packet-writer.ts";
@@ -33,7 +37,7 @@ const LINGER_MS = 2000;
 const UNSENT_FACTOR = 2;
 const SOCKET_QUEUE_BYTES = 262_144;
 
-export class Connection implements Subscriber {
+export class Connection implements Holder, OutgoingOwner, Subscriber {
   readonly #context: ConnectionContext;
   readonly #socket: Duplex;
   readonly #peer: Peer;
@@ -45,6 +49,7 @@ export class Connection implements Subscriber {
   #client: Client | undefined;
   #version: ProtocolVersion = 4;
   #facts: ConnectFacts | undefined;
+  #out: Outgoing | undefined;
   /** Aedes' read side is full; its next read continues. */
   #aedesFull = false;
   #processing = false;
@@ -52,7 +57,6 @@ export class Connection implements Subscriber {
   #problem: string | undefined;
   #refusal: Fault | undefined;
   readonly #rate: RateLimit | undefined;
-  #successor = false;
   #sinceMs = performance.now();
 
   constructor(context: ConnectionContext, socket: Duplex, peer: Peer) {
@@ -65,7 +69,7 @@ export class Connection implements Subscriber {
     this.#publish = new IncomingPublish(
       context,
       {
-        forward: (buffer, start, end) => this.#forward(buffer, start, end),
+        forward: (buffer, start, end) => this.forward(buffer.subarray(start, end)),
         acknowledge: () => void this.acknowledge(context.target.durable(), performance.now()),
         end: (reason, detail, code) => this.#end(reason, detail, code),
       },
@@ -77,7 +81,10 @@ export class Connection implements Subscriber {
     socket.on("data", (chunk: Buffer) => this.#receive(chunk));
     socket.on("end", () => this.#end("closed", "the network connection ended"));
     socket.on("error", (error: Error) => this.#end("closed", `the network connection failed: ${error.message}`));
-    socket.on("drain", () => this.proceed());
+    socket.on("drain", () => {
+      this.#out?.pump();
+      this.proceed();
+    });
     socket.on("close", () => this.#closed());
   }
 
@@ -88,18 +95,23 @@ export class Connection implements Subscriber {
 
   // — From the broker —
 
-  /** The device that the client's credentials stand for. */
-  identify(deviceId: string | undefined): void {
+  /** What goes out to the client; undefined when the connection has ended, or is not there yet. */
+  get outgoing(): Outgoing | undefined {
+    return this.#ended === undefined ? this.#out : undefined;
+  }
+
+  /** The client is authenticated, and its id is its own alone. `deviceId`: the device that its credentials stand for. */
+  admit(deviceId: string | undefined): void {
     this.#publish.identity = deviceId;
+    this.outgoing?.open(this.clientId, deviceId);
   }
 
-  get identity(): string | undefined {
-    return this.#publish.identity;
+  giveWay(): void {
+    this.#end("taken-over", "another connection came with the same client id", reasonCode.sessionTakenOver);
   }
 
-  /** A connection with the same client id was authenticated: Aedes will end this one. */
-  expectTakeover(): void {
-    this.#successor = true;
+  gone(): Promise<void> {
+    return this.#client === undefined ? Promise.resolve() : this.#context.detached(this.#client);
   }
 
   /** What Aedes says of this client; told when the connection ends. */
@@ -133,8 +145,10 @@ export class Connection implements Subscriber {
       }
     } else {
       const keepAliveS = this.#facts === undefined ? 0 : keepAliveOf(this.#facts, this.#context.limits);
-      // [MQTT-3.1.2-22]; a client that is not being read may have spoken.
-      if (keepAliveS > 0 && silentMs > keepAliveS * 1500 && !this.#socket.isPaused()) {
+      if (this.#socket.isPaused()) {
+        this.#sinceMs = nowMs; // who is not being read may have spoken
+      } else if (keepAliveS > 0 && silentMs > keepAliveS * 1500) {
+        // [MQTT-3.1.2-22]
         this.#end(
           "keep-alive",
           `nothing received for 1.5 times its keep-alive of ${keepAliveS} s`,
@@ -208,7 +222,7 @@ export class Connection implements Subscriber {
       }
       if (!splitter.next()) {
         if (splitter.fault !== undefined) this.#fault(splitter.fault, "packet-too-large");
-        else if (this.#socket.isPaused()) this.#resume();
+        else if (this.#socket.isPaused()) this.#socket.resume();
         break;
       }
       this.#context.traffic.packetsReceived += 1;
@@ -217,12 +231,6 @@ export class Connection implements Subscriber {
     }
     this.#processing = false;
     if (this.#owed.size > 0) this.#context.owing.add(this);
-  }
-
-  #resume(): void {
-    // Whether the client spoke while it was not read is known only now.
-    if (this.#stage === "connected") this.#sinceMs = performance.now();
-    this.#socket.resume();
   }
 
   #countLimit(limit: LimitName): void {
@@ -273,7 +281,7 @@ export class Connection implements Subscriber {
       }
       if (type === packetType.disconnect) this.#ended = { reason: "client", detail: "it sent DISCONNECT" };
       else if (type === packetType.pubrel && this.#publish.release(buffer.readUInt16BE(bodyStart))) return;
-      this.#forward(buffer, start, end);
+      if (this.#out?.takes(type, buffer, start, bodyStart, end) !== true) this.forward(buffer.subarray(start, end));
     }
   }
 
@@ -294,113 +302,75 @@ export class Connection implements Subscriber {
     this.#splitter.limit = "maximumPacketBytes";
     this.#stage = "connecting";
     this.#socket.pause();
-    if (facts.cleanStart && facts.clientId !== "") this.#context.forgetIncoming(facts.clientId);
-    // Keep-alive is watched by `sweep`: Aedes does not see telemetry and would take a busy client for a silent one.
-    const packet = Buffer.from(buffer.subarray(start, end));
-    packet.writeUInt16BE(0, keepAliveAt(buffer, bodyStart) - start);
+    const out = new Outgoing(this.#context, this, this.#owed, facts);
+    this.#out = out;
     this.#stream = new AedesStream({
       queueBytes: this.#context.limits.subscriberQueueBytes,
       onRoom: () => {
         this.#aedesFull = false;
         this.proceed();
       },
-      onPacket: (bytes, first, body, last) => this.#passesOut(bytes, first, body, last),
-      onBytes: (bytes) => this.#socketWrite(bytes),
+      onPacket: (bytes, first, body, last) => out.passes(bytes, first, body, last),
+      onBytes: (bytes) => this.writeCounted(bytes),
       onWritten: (written) => this.#afterAedesWrote(written),
       onDestroyed: (error) => this.#aedesEnded(error),
     });
     this.#client = this.#context.attach(this.#stream, this);
-    this.#stream.push(packet);
+    this.forward(buffer.subarray(start, end));
   }
 
-  // — To and from Aedes —
+  // — To and from Aedes, and for outgoing.ts —
 
-  #forward(buffer: Buffer, start: number, end: number): void {
+  forward(packet: Buffer): void {
     if (this.#stream === undefined || this.#stream.destroyed) return;
     // A copy: Aedes may keep the payload (retained, queued), which must not keep the socket's whole chunk.
-    this.#aedesFull = !this.#stream.push(Buffer.from(buffer.subarray(start, end)));
-  }
-
-  /** A packet from Aedes: PUBACK, PUBREC and PUBCOMP take their place in the order, everything else goes out as it is. */
-  #passesOut(buffer: Buffer, start: number, bodyStart: number, end: number): boolean {
-    const { traffic } = this.#context;
-    const type = (buffer[start] ?? 0) >> 4;
-    if (type === packetType.connack && !this.#connack(buffer, bodyStart)) return false;
-    if (type === packetType.pubcomp && this.#holds(buffer, start, bodyStart, end)) return false;
-    if (type === packetType.puback || type === packetType.pubrec) {
-      const frame = Buffer.from(buffer.subarray(start, end));
-      if (this.#owed.answered(type, buffer.readUInt16BE(bodyStart), frame)) return false;
-    }
-    traffic.packetsSent += 1;
-    if (type === packetType.publish) {
-      traffic.publishSent += 1;
-      traffic.publishBytesSent += end - bodyStart;
-    }
-    return true;
-  }
-
-  /**
-   * A PUBREL that is not remembered may be the second one for telemetry, whose first came over a connection that is gone:
-   * its PUBCOMP waits for the release too, as for all that was appended so far.
-   */
-  #holds(buffer: Buffer, start: number, bodyStart: number, end: number): boolean {
-    const { target } = this.#context;
-    const next = target.next();
-    if (target.durable() >= next) return false;
-    const frame = Buffer.from(buffer.subarray(start, end));
-    this.#owed.held(buffer.readUInt16BE(bodyStart), frame, toOffset(next - 1));
-    this.#context.owing.add(this);
-    return true;
+    this.#aedesFull = !this.#stream.push(Buffer.from(packet));
   }
 
   #afterAedesWrote(written: () => void): void {
-    if (this.#owed.size > 0) this.acknowledge(this.#context.target.durable(), performance.now());
+    if (this.#owed.size > 0 && this.acknowledge(this.#context.target.durable(), performance.now()))
+      this.#context.owing.add(this);
     if (this.#socket.writableNeedDrain && !this.#socket.destroyed) this.#socket.once("drain", written);
     else written();
   }
 
-  /** True when Aedes' CONNACK goes out; false: the connection has written one that says why. */
-  #connack(buffer: Buffer, bodyStart: number): boolean {
-    const context = this.#context;
-    const code = this.#refusal?.code ?? buffer[bodyStart + 1] ?? 0xff;
-    if (code !== 0) {
-      const isLimit = code === reasonCode.quotaExceeded;
-      const isUnknown = code === 0x87 || code === 0x86 || code === 4 || code === 5;
-      const why = this.#refusal?.reason ?? this.#problem ?? "see MQTT";
-      this.#ended = {
-        reason: isLimit ? "limit" : isUnknown ? "not-authorized" : "protocol",
-        detail: `CONNECT refused with code ${code}: ${why}`,
-      };
-      if (this.#refusal === undefined) return true;
-      this.#write(encodeConnackRefusal(this.#version, code, why, this.#facts?.maximumPacketBytes));
-      return false;
-    }
+  get writable(): boolean {
+    return !this.#socket.writableNeedDrain && !this.#socket.destroyed;
+  }
+
+  failed(cause: unknown): void {
+    this.#end("error", toError(cause).message, reasonCode.implementationSpecific);
+  }
+
+  refused(aedesCode: number): boolean {
+    const code = this.#refusal?.code ?? aedesCode;
+    const isLimit = code === reasonCode.quotaExceeded;
+    const isUnknown = code === 0x87 || code === 0x86 || code === 4 || code === 5;
+    const why = this.#refusal?.reason ?? this.#problem ?? "see MQTT";
+    this.#ended ??= {
+      reason: isLimit ? "limit" : isUnknown ? "not-authorized" : "protocol",
+      detail: `CONNECT refused with code ${code}: ${why}`,
+    };
+    if (this.#refusal === undefined) return true;
+    this.#write(encodeConnackRefusal(this.#version, code, why, this.#facts?.maximumPacketBytes));
+    return false;
+  }
+
+  accepted(session: SessionFacts): void {
+    const { events, traffic } = this.#context;
+    const { clientId } = this;
     this.#stage = "connected";
     this.#sinceMs = performance.now();
-    const { clientId } = this;
-    const { cleanStart = false, requestProblemInformation = true, maximumPacketBytes } = this.#facts ?? {};
-    this.#publish.begin(clientId, this.#version, {
-      cleanStart,
-      lasts: this.#client?.clean === false,
-      wantsReasons: requestProblemInformation,
-      maximumPacketBytes,
-    });
-    // Aedes knows of sessions with subscriptions only. A client that is told 0 would begin its messages anew [MQTT-3.2.2-2].
-    // In 3.1 the byte is reserved.
-    if (this.#version !== 3 && context.target.unfinished.has(clientId)) buffer[bodyStart] = 1;
-    context.byClientId.set(clientId, this);
-    const { traffic } = context;
+    this.#publish.begin(clientId, this.#version, session);
     traffic.connectionsAccepted += 1;
     traffic.clientsConnected += 1;
     traffic.clientsMaximum = Math.max(traffic.clientsMaximum, traffic.clientsConnected);
-    context.events.emit("connected", clientId, this.#peer.remoteAddress, this.#version);
+    events.emit("connected", clientId, this.#peer.remoteAddress, this.#version);
     setImmediate(() => this.proceed());
-    return true;
   }
 
   #aedesEnded(error: Error | null): void {
-    if (this.#successor) this.#end("taken-over", "another connection came with the same client id");
-    else this.#end("error", this.#problem ?? error?.message ?? "the broker ended it", reasonCode.unspecifiedError);
+    this.#end("error", this.#problem ?? error?.message ?? "the broker ended it", reasonCode.unspecifiedError);
   }
 
   // — The end —
@@ -429,6 +399,7 @@ export class Connection implements Subscriber {
       this.#write(encodeDisconnect(this.#version, code, detail, this.#facts?.maximumPacketBytes));
     }
     this.#sinceMs = performance.now();
+    this.#leave();
     this.#stream?.destroy();
     this.#socket.end();
     this.#socket.resume(); // so that the far end's FIN is seen; what still comes is ignored
@@ -444,27 +415,30 @@ export class Connection implements Subscriber {
     context.departed(this.#peer);
     context.owing.delete(this);
     context.traffic.socketsOpen -= 1;
+    this.#leave();
     this.#stream?.destroy();
     if (!wasConnected) {
       context.events.emit("turnedAway", this.#peer.remoteAddress, reason, detail);
       return;
     }
     context.traffic.clientsConnected -= 1;
-    if (context.byClientId.get(clientId) === this) {
-      context.byClientId.delete(clientId);
-      this.#publish.disconnected(this.#client?.clean === false);
-    }
     context.events.emit("disconnected", clientId, reason, detail);
+  }
+
+  /** Gives the session and the client id back, once. */
+  #leave(): void {
+    this.#out?.leave(performance.now());
+    if (this.#client !== undefined) this.#context.admission.leave(this.#client.id, this);
   }
 
   /** `packets` of the gateway's own, in one write. */
   #write(bytes: Buffer, packets = 1): void {
     if (bytes.length === 0) return;
     this.#context.traffic.packetsSent += packets;
-    this.#socketWrite(bytes);
+    this.writeCounted(bytes);
   }
 
-  #socketWrite(bytes: Buffer): void {
+  writeCounted(bytes: Buffer): void {
     if (this.#socket.destroyed || this.#socket.writableEnded) return;
     this.#context.traffic.bytesSent += bytes.length;
     this.#socket.write(bytes);
@@ -480,6 +454,3 @@ function isForJournal(first = 0): boolean {
   const type = first >> 4;
   return type === packetType.publish || type === packetType.pubrel;
 }
-
-/** CONNECT: protocol name : string, level : u8, flags : u8, keep alive : u16. */
-const keepAliveAt = (buffer: Buffer, bodyStart: number): number => bodyStart + 2 + buffer.readUInt16BE(bodyStart) + 2;

@@ -2,12 +2,12 @@
 //
 // Aedes' own emitter runs at most 100 deliveries at a time and calls back when the slowest subscriber has taken the
 // message, so one frozen subscriber stops live delivery for everybody. This one calls back at once; how much may wait
-// for a subscriber is bounded where it is written: by its outbox, and for QoS 1 and 2 by `authorizeForward`.
+// for a subscriber is bounded by its outbox.
 //
 // QoS 0, be it the message's or what was granted, is written here: once for all subscribers alike, and without Aedes,
-// which would make two objects, a closure and a packet per subscriber. QoS 1 and 2 go through Aedes, which knows packet
-// identifiers and sessions. Each client is given one copy with the highest QoS that was granted to it [MQTT-3.3.4-2];
-// Aedes alone would lower the QoS for a filter without wildcards only [MQTT-3.8.4-8].
+// which would make two objects, a closure and a packet per subscriber. QoS 1 and 2 come from the session's queue
+// (sessions.ts). Each client is given one copy with the highest QoS that was granted to it [MQTT-3.3.4-2]; Aedes would lower
+// the QoS for a filter without wildcards only [MQTT-3.8.4-8].
 
 import { Buffer } from "node:buffer";
 import type { AedesPublishPacket, PublishPacket } from "aedes";
@@ -66,18 +66,23 @@ export class FanOut {
    * of the client or of its options.
    */
   subscriptionsOf(client: AedesClient, subscriber: Subscriber): Record<string, AedesSubscription> {
-    const outbox = new Outbox(subscriber, this.#outboxes);
+    let outbox: Outbox | undefined; // most clients only publish
     return new Proxy<Record<string, AedesSubscription>>(Object.create(null), {
       set: (table, filter: string, inAedes: AedesSubscription) => {
         table[filter] = inAedes;
+        outbox ??= new Outbox(subscriber, this.#outboxes);
         this.#live.set(inAedes.func, { filter, client, outbox, granted: inAedes.qos, inAedes });
         return true;
       },
     });
   }
 
-  /** Shows a PUBLISH of accepted telemetry to those who get it with QoS 0. */
-  show(audience: Audience, { clientId, buffer, view }: ShownMessage): void {
+  /**
+   * Shows a PUBLISH of accepted telemetry to those who get it with QoS 0. True: Aedes must have it too, as `forOthers`
+   * gives it, for those who get it with QoS 1 or 2, or to retain it.
+   */
+  show(audience: Audience, shown: ShownMessage): boolean {
+    const { clientId, buffer, view } = shown;
     const packet = this.#packet;
     packet.payload = buffer;
     packet.payloadStart = view.payloadStart;
@@ -87,6 +92,7 @@ export class FanOut {
     packet.propertiesEnd = view.propertiesEnd;
     if (view.topicAlias !== 0) this.#useProperties(withoutTopicAlias(buffer, view));
     this.#deliver(audience, clientId, view.qos, view.retain);
+    return view.retain || (audience.needsAedes(view.qos) && hasTaker(audience, clientId));
   }
 
   /** The same for Aedes, which retains it, queues it, and gives it to those who get it with QoS 1 or 2. */
@@ -112,7 +118,8 @@ export class FanOut {
   removeListener(_filter: string, deliver: object, done?: () => void): this {
     const subscription = this.#live.get(deliver);
     if (subscription !== undefined) this.#audiences.remove(subscription);
-    if (done !== undefined) setImmediate(done);
+    // At once: a SUBSCRIBE in the same bytes must not find the filter that Aedes forgets when it is called back.
+    done?.();
     return this;
   }
 
@@ -139,11 +146,6 @@ export class FanOut {
     withoutWillDelay(packet);
     const clientId = packet.clientId ?? "";
     if (!this.#shown.has(packet.payload as Buffer)) this.#showPacket(audience, clientId, packet);
-    if (!audience.needsAedes(packet.qos)) return;
-    for (const each of audience.targets) {
-      const target = targetFor(each, clientId);
-      if (target !== undefined && target.qos > 0) target.client.deliverQoS(toCopy(packet, target), ignore);
-    }
   }
 
   #showPacket(audience: Audience, clientId: string, { payload, properties, qos, retain }: Emitted): void {
@@ -187,16 +189,23 @@ function toPacket({ topic, clientId, buffer, start, end, view }: ShownMessage): 
   return properties === undefined ? packet : { ...packet, properties };
 }
 
+/**
+ * False when all that would get the message with QoS 1 or 2 are full, and end with their connection: then it is dropped
+ * for them here, since Aedes would do much for it before it asks `authorizeForward`.
+ */
+function hasTaker(audience: Audience, clientId: string): boolean {
+  if (audience.isKept) return true;
+  const { targets, topic } = audience;
+  for (const { qos, client } of targets) if (qos > 0 && !client.conn.writableNeedDrain) return true;
+  for (const each of targets) {
+    const target = targetFor(each, clientId);
+    if (target !== undefined && target.qos > 0) target.outbox.refuse(topic);
+  }
+  return false;
+}
+
 /** Undefined when the client is not to be given its own message. */
 function targetFor(target: Target, clientId: string): Target | undefined {
   if (target.own === undefined || target.clientId !== clientId) return target;
   return target.own === "none" ? undefined : target.own;
-}
-
-/** A message for one client with QoS 1 or 2. `brokerCounter` tells Aedes which of its queued messages it is. */
-function toCopy(packet: AedesPublishPacket, { qos, retainAsPublished, identifiers }: Target): AedesPublishPacket {
-  const copy = { ...packet, qos: packet.qos < qos ? packet.qos : qos, retain: packet.retain && retainAsPublished };
-  if (identifiers.length === 0) return copy;
-  // mqtt-packet writes one property for each of a list.
-  return { ...copy, properties: { ...packet.properties, subscriptionIdentifier: [...identifiers] } };
 }

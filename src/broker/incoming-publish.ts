@@ -89,17 +89,6 @@ export class IncomingPublish {
     this.#lasts = lasts || (isKnown && !cleanStart);
   }
 
-  /**
-   * The connection has ended, no other has taken the session over, and it ends too unless it `lasts` and there is room to
-   * keep it: unfinished messages of more sessions than `limits.sessions` are forgotten, so that clients of ever new names
-   * cannot fill the memory.
-   */
-  disconnected(lasts: boolean): void {
-    const { target, limits } = this.#context;
-    if (!target.unfinished.has(this.#clientId)) return;
-    if (!lasts || target.unfinished.size > limits.sessions) target.release(this.#clientId, 0, Date.now());
-  }
-
   get #unfinished(): ReadonlyMap<number, Offset> {
     return this.#lasts ? (this.#context.target.unfinished.get(this.#clientId) ?? none) : this.#own;
   }

@@ -1,5 +1,5 @@
-// The QoS 1 and 2 filters of sessions that outlive their connection. What matches one goes through Aedes, which queues it
-// for the session; all other telemetry need not.
+// The QoS 1 and 2 filters of all sessions, connected or not. What matches one is queued for the session; all other telemetry
+// need not be looked at twice.
 
 import { Qlobber } from "qlobber";
 

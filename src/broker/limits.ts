@@ -28,8 +28,16 @@ export interface Limits {
   readonly maximumFiltersPerSubscribe: number;
   readonly maximumSubscriptionsPerClient: number;
   readonly retainedMessages: number;
-  /** Sessions kept for clients that are away. */
+  readonly retainedBytes: number;
+  /** Sessions with subscriptions that outlive their connection. */
   readonly sessions: number;
-  /** Messages that wait for one session; further ones are dropped for it and counted. */
+  /** How long at most a session outlives its connection, and the unfinished QoS 2 messages of its client with it. */
+  readonly sessionExpiryS: number;
+  /** QoS 1 and 2 messages that wait for one session or are in flight to its client. */
   readonly queuedMessagesPerSession: number;
+  readonly queuedBytesPerSession: number;
+  /** Of all sessions together. */
+  readonly queuedBytes: number;
+  /** Which message is dropped, and counted, when a queue is full. */
+  readonly whenQueueFull: "oldest" | "newest";
 }

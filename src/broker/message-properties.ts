@@ -126,7 +126,7 @@ export class PropertyMemory {
 
   /** Those that were just found here or were just remembered, from `start` to `end`. */
   decode(buffer: Buffer, start: number, end: number): MessageProperties | undefined {
-    if (!this.#isDecoded || this.#length === 0) {
+    if (!this.#isDecoded) {
       this.#properties = decodeMessageProperties(buffer, start, end);
       this.#isDecoded = true;
     }

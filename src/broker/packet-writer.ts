@@ -81,6 +81,13 @@ export function encodeDisconnect(
   return packet.length <= maximumPacketBytes ? packet : bare;
 }
 
+/** CONNACK that accepts; `properties` are encoded, without their length, of at most 16 KiB. In 3.1 there is no session present. */
+export function encodeConnack(version: ProtocolVersion, sessionPresent: boolean, properties = nothing): Buffer {
+  const body = Buffer.from([version !== 3 && sessionPresent ? 1 : 0, 0]);
+  if (version !== 5) return packetOf(packetType.connack << 4, body);
+  return packetOf(packetType.connack << 4, Buffer.concat([body, variable(properties.length), properties]));
+}
+
 /**
  * CONNACK that refuses. `code` is an MQTT 5 reason code; in 3.1 and 3.1.1 it becomes the return code that says the same.
  * Empty where there is none: a malformed CONNECT is answered by closing, MQTT 3.1.1 [MQTT-3.1.4-1]. The reason is left out

@@ -1,132 +1,261 @@
-// What Aedes remembers between packets: subscriptions of sessions, queues of clients that are away, retained messages.
-// In memory, with the bounds that Aedes' own store lacks, and without the rejections that Aedes leaves uncaught.
+// The sessions of all clients, in memory: subscriptions, the messages that wait, the QoS 2 messages that are half received.
+// A session begins with a CONNECT and ends with its connection, or as long after it as the client asked for and the
+// gateway allows [MQTT-3.1.2-23]. Clients that are away are looked through by one sweep, without a timer for each.
 
-import { Readable } from "node:stream";
-import type { AedesPublishPacket, Client, Subscription } from "aedes";
-import MemoryPersistence from "aedes-persistence/asyncPersistence.js";
+import type { PublishPacket } from "aedes";
+import { Qlobber } from "qlobber";
 import type { EventBus } from "../events.ts";
-import { KeptFilters } from "./kept-filters.ts";
+import type { QoS } from "../reading.ts";
+import { filterSyntax, isHidden, KeptFilters } from "./kept-filters.ts";
 import type { Limits } from "./limits.ts";
+import { OutgoingQueue, type QueuedTotal, type QueueLink } from "./outgoing-queue.ts";
 
-async function* concatenate(streams: readonly Readable[]): AsyncGenerator<AedesPublishPacket> {
-  for (const stream of streams) yield* stream as AsyncIterable<AedesPublishPacket>;
+export interface Subscription {
+  readonly filter: string;
+  readonly qos: QoS;
+  readonly noLocal: boolean;
+  readonly retainAsPublished: boolean;
+  readonly id: number | undefined;
 }
 
-export class Sessions extends MemoryPersistence {
-  readonly #limits: Limits;
-  readonly #events: EventBus;
-  readonly #retainedTopics = new Set<string>();
-  readonly #queued = new Map<string, number>();
-  readonly #clients = new Set<string>();
+/** A subscription where it is looked for by topic. */
+interface Entry extends Subscription {
+  readonly session: Session;
+}
 
-  /** The filters of sessions that outlive their connection. */
+/** A message for all who subscribe to its topic. */
+export interface Published {
+  readonly topic: string;
+  readonly payload: Buffer | string;
+  readonly qos: QoS;
+  readonly retain: boolean;
+  readonly properties: PublishPacket["properties"];
+  readonly expiresAt: number | undefined;
+  /** Who published it, for No Local. */
+  readonly clientId: string | undefined;
+  readonly bytes: number;
+}
+
+export class Session {
+  readonly clientId: string;
+  readonly subscriptions = new Map<string, Subscription>();
+  /** It outlives its connection. */
+  lasts: boolean;
+  /** performance.now() at which it ends; undefined while its client is connected. */
+  endsAtMs: number | undefined;
+  readonly #createQueue: (clientId: string) => OutgoingQueue;
+  #queue: OutgoingQueue | undefined;
+  #link: QueueLink | undefined;
+  #incoming: Set<number> | undefined;
+
+  constructor(clientId: string, lasts: boolean, createQueue: (clientId: string) => OutgoingQueue) {
+    this.clientId = clientId;
+    this.lasts = lasts;
+    this.#createQueue = createQueue;
+  }
+
+  /** Made when it is first needed: most clients only publish. */
+  get queue(): OutgoingQueue {
+    if (this.#queue === undefined) {
+      this.#queue = this.#createQueue(this.clientId);
+      if (this.#link !== undefined) this.#queue.attach(this.#link);
+    }
+    return this.#queue;
+  }
+
+  /** Packet identifiers of QoS 2 messages that are no telemetry, received and not released. */
+  get incoming(): Set<number> {
+    this.#incoming ??= new Set();
+    return this.#incoming;
+  }
+
+  attach(link: QueueLink): void {
+    this.#link = link;
+    this.#queue?.attach(link);
+  }
+
+  detach(): void {
+    this.#link = undefined;
+    this.#queue?.detach();
+  }
+
+  pump(): void {
+    this.#queue?.pump();
+  }
+
+  clear(): void {
+    this.detach();
+    this.#queue?.clear();
+    this.#incoming = undefined;
+    this.subscriptions.clear();
+  }
+}
+
+type SessionLimits = Pick<
+  Limits,
+  "sessions" | "sessionExpiryS" | "queuedMessagesPerSession" | "queuedBytesPerSession" | "queuedBytes" | "whenQueueFull"
+>;
+
+/** Sessions that one sweep looks at. */
+const SWEPT = 5_000;
+
+export class Sessions {
+  readonly #limits: SessionLimits;
+  readonly #onEnded: (clientId: string) => void;
+  readonly #createQueue: (clientId: string) => OutgoingQueue;
+  readonly #sessions = new Map<string, Session>();
+  /** Of clients that are away. */
+  readonly #away = new Set<Session>();
+  /** That last and have subscriptions, connected or not: what `limits.sessions` bounds. */
+  readonly #kept = new Set<Session>();
+  readonly #queued: QueuedTotal = { bytes: 0 };
+  readonly #filters = new Qlobber<Entry>(filterSyntax);
+  #swept: Iterator<Session> = this.#away.values();
+
+  /** The filters with QoS 1 or 2, of all sessions. */
   readonly kept = new KeptFilters();
 
-  constructor(limits: Limits, events: EventBus) {
-    super();
+  /** `onEnded`: what else is known of the client's session is void. */
+  constructor(limits: SessionLimits, events: EventBus, onEnded: (clientId: string) => void) {
     this.#limits = limits;
-    this.#events = events;
+    this.#onEnded = onEnded;
+    this.#createQueue = (clientId) =>
+      new OutgoingQueue(limits, this.#queued, (topic) => void events.emit("dropped", clientId, topic));
   }
 
-  /** Retained messages held. */
-  get retained(): number {
-    return this.#retainedTopics.size;
+  /** Sessions whose client is away. */
+  get away(): number {
+    return this.#away.size;
   }
 
-  /** Sessions that outlive their connection and have subscriptions, connected or not. */
-  get clients(): number {
-    return this.#clients.size;
+  /** Bytes that wait in all of them. */
+  get queuedBytes(): number {
+    return this.#queued.bytes;
   }
 
-  /** True when a session that is not held yet would be one too many. */
+  get(clientId: string): Session | undefined {
+    return this.#sessions.get(clientId);
+  }
+
+  /** True when a session with subscriptions that is not held yet would be one too many. */
   isOneTooMany(clientId: string): boolean {
-    return this.#clients.size >= this.#limits.sessions && !this.#clients.has(clientId);
+    const known = this.#sessions.get(clientId);
+    return this.#kept.size >= this.#limits.sessions && !(known !== undefined && this.#kept.has(known));
   }
 
-  /** True when as many messages wait for this session as may wait. */
-  isFull(clientId: string): boolean {
-    return (this.#queued.get(clientId) ?? 0) >= this.#limits.queuedMessagesPerSession;
+  /** A session of an earlier run of the gateway, of which something else is still known. */
+  adopt(clientId: string, nowMs: number): void {
+    const { session } = this.open(clientId, false, true);
+    this.close(session, this.#limits.sessionExpiryS * 1_000, nowMs);
   }
 
-  override async storeRetained(packet: AedesPublishPacket): Promise<void> {
-    const { topic } = packet;
-    if (topic.startsWith("$")) {
-      // The gateway's own, of a fixed number.
-    } else if (packet.payload.length === 0) {
-      this.#retainedTopics.delete(topic); // [MQTT-3.3.1-6]
-    } else if (this.#retainedTopics.size >= this.#limits.retainedMessages && !this.#retainedTopics.has(topic)) {
-      this.#events.emit("dropped", "retained", topic);
+  /** A client was authenticated: its session is continued or, always with a clean start, begun [MQTT-3.1.2-4, -5, -6]. */
+  open(
+    clientId: string,
+    cleanStart: boolean,
+    lasts: boolean,
+  ): { readonly session: Session; readonly present: boolean } {
+    const known = this.#sessions.get(clientId);
+    if (known !== undefined && cleanStart) this.#end(known);
+    const present = known !== undefined && !cleanStart;
+    const session = present ? known : new Session(clientId, lasts, this.#createQueue);
+    session.lasts = lasts;
+    session.endsAtMs = undefined;
+    this.#away.delete(session);
+    this.#sessions.set(clientId, session);
+    this.#keep(session);
+    return { session, present };
+  }
+
+  /** Its connection is gone. `expiryMs` may be Infinity. `nowMs` is performance.now(). */
+  close(session: Session, expiryMs: number, nowMs: number): void {
+    session.detach();
+    if (this.#sessions.get(session.clientId) !== session) return;
+    const isEmpty = session.subscriptions.size === 0;
+    if (expiryMs <= 0 || (isEmpty && this.#away.size >= this.#limits.sessions)) {
+      this.#end(session);
       return;
-    } else {
-      this.#retainedTopics.add(topic);
     }
-    await super.storeRetained(packet);
+    session.lasts = true;
+    session.endsAtMs = nowMs + expiryMs;
+    this.#away.add(session);
+    this.#keep(session);
   }
 
-  /** A filter that begins with a wildcard does not match topics that begin with $ [MQTT-4.7.2-1]. */
-  override createRetainedStreamCombi(filters: string[]): Readable {
-    const visible = (filter: string): Readable => {
-      const all = super.createRetainedStream(filter);
-      return /^[+#]/.test(filter) ? all.filter(({ topic }: AedesPublishPacket) => !topic.startsWith("$")) : all;
-    };
-    return Readable.from(concatenate(filters.map(visible)));
-  }
-
-  override async addSubscriptions(client: Client, subscriptions: Subscription[]): Promise<void> {
-    this.#clients.add(client.id);
-    for (const { topic, qos } of subscriptions) this.kept.set(client.id, topic, qos);
-    await super.addSubscriptions(client, subscriptions);
-  }
-
-  override async removeSubscriptions(client: Client, filters: string[]): Promise<void> {
-    this.kept.delete(client.id, filters);
-    await super.removeSubscriptions(client, filters);
-    if ((await this.subscriptionsByClient(client)).length === 0) this.#clients.delete(client.id);
-  }
-
-  override async cleanSubscriptions(client: Client): Promise<void> {
-    this.#clients.delete(client.id);
-    this.kept.deleteAll(client.id);
-    await super.cleanSubscriptions(client);
-  }
-
-  override async outgoingEnqueueCombi(
-    subscriptions: { clientId: string }[],
-    packet: AedesPublishPacket,
-  ): Promise<void> {
-    const taken: { clientId: string }[] = [];
-    for (const subscription of subscriptions) {
-      const { clientId } = subscription;
-      if (this.isFull(clientId)) {
-        this.#events.emit("dropped", clientId, packet.topic);
-      } else {
-        this.#queued.set(clientId, (this.#queued.get(clientId) ?? 0) + 1);
-        taken.push(subscription);
+  /** Ends what has expired, a slice at a time. */
+  sweep(nowMs: number): void {
+    for (let count = 0; count < SWEPT; count += 1) {
+      const next = this.#swept.next();
+      if (next.done === true) {
+        this.#swept = this.#away.values();
+        return;
       }
+      if ((next.value.endsAtMs ?? Infinity) <= nowMs) this.#end(next.value);
     }
-    if (taken.length > 0) await super.outgoingEnqueueCombi(taken, packet);
   }
 
-  /** A message that found the queue full is not there to be updated; Aedes would end the client's connection for it. */
-  override async outgoingUpdate(client: Client, packet: AedesPublishPacket): Promise<void> {
-    await super.outgoingUpdate(client, packet).catch(() => {});
+  subscribe(session: Session, subscription: Subscription): void {
+    this.#remove(session, subscription.filter);
+    const entry: Entry = { ...subscription, session };
+    session.subscriptions.set(entry.filter, entry);
+    this.#filters.add(entry.filter, entry);
+    this.kept.set(session.clientId, entry.filter, entry.qos);
+    this.#keep(session);
   }
 
-  override async outgoingClearMessageId(
-    client: Client,
-    packet: AedesPublishPacket,
-  ): Promise<AedesPublishPacket | undefined> {
-    const cleared = await super.outgoingClearMessageId(client, packet);
-    if (cleared !== undefined) {
-      const left = (this.#queued.get(client.id) ?? 1) - 1;
-      if (left > 0) this.#queued.set(client.id, left);
-      else this.#queued.delete(client.id);
+  unsubscribe(session: Session, filter: string): void {
+    if (this.#remove(session, filter)) this.#keep(session);
+  }
+
+  /**
+   * Queues a QoS 1 or 2 message for every session that is to get it with QoS 1 or 2: once, with the highest QoS and the
+   * identifiers of all its subscriptions that match [MQTT-3.3.4-2…5], [MQTT-3.8.4-8]. QoS 0 is for the fan-out.
+   */
+  deliver(published: Published): void {
+    const { topic, clientId } = published;
+    const targets = new Map<Session, Target>();
+    for (const { session, filter, qos, noLocal, retainAsPublished, id } of this.#filters.match(topic)) {
+      if (isHidden(topic, filter) || (noLocal && clientId === session.clientId)) continue; // [MQTT-3.8.3-3]
+      const target = targets.get(session) ?? { qos: 0, retain: false, ids: [] };
+      targets.set(session, target);
+      if (qos > target.qos) target.qos = qos;
+      if (retainAsPublished) target.retain = published.retain; // [MQTT-3.3.1-12, -13]
+      if (id !== undefined) target.ids.push(id);
     }
-    return cleared;
+    const nowMs = Date.now();
+    for (const [session, { qos, retain, ids: subscriptionIds }] of targets) {
+      const granted = Math.min(qos, published.qos);
+      if (granted === 1 || granted === 2)
+        session.queue.push({ ...published, qos: granted, retain, subscriptionIds }, nowMs);
+    }
   }
 
-  /** Two PUBRELs for one packet in one chunk: the second finds nothing, and Aedes would not catch that. */
-  override async incomingDelPacket(client: Client, packet: AedesPublishPacket): Promise<void> {
-    await super.incomingDelPacket(client, packet).catch(() => {});
+  #end(session: Session): void {
+    for (const filter of session.subscriptions.keys()) this.#remove(session, filter);
+    session.clear();
+    this.#sessions.delete(session.clientId);
+    this.#away.delete(session);
+    this.#kept.delete(session);
+    this.#onEnded(session.clientId);
   }
+
+  #remove(session: Session, filter: string): boolean {
+    const known = session.subscriptions.get(filter);
+    if (known === undefined) return false;
+    session.subscriptions.delete(filter);
+    this.#filters.remove(filter, known as Entry);
+    this.kept.delete(session.clientId, [filter]);
+    return true;
+  }
+
+  #keep(session: Session): void {
+    if (session.lasts && session.subscriptions.size > 0) this.#kept.add(session);
+    else this.#kept.delete(session);
+  }
+}
+
+interface Target {
+  qos: QoS;
+  retain: boolean;
+  readonly ids: number[];
 }

@@ -15,6 +15,7 @@ const KIB = 1024;
 const MIB = 1024 * KIB;
 const GIB = 1024 * MIB;
 const largestJournal = 16 * 1024 * GIB;
+const WEEK_S = 604_800;
 
 /** A host name or address of this machine that no other machine can reach. */
 export function isLoopback(host: string): boolean {
@@ -137,11 +138,29 @@ const limitsSettings = z.strictObject({
   maximumTopicBytes: count(1_024, 16, 65_535).describe("Length of a topic or filter in bytes of UTF-8."),
   maximumFiltersPerSubscribe: count(100, 1, 10_000).describe("Filters in one SUBSCRIBE packet."),
   maximumSubscriptionsPerClient: count(1_000, 1, 100_000).describe("Subscriptions of one client."),
-  retainedMessages: count(10_000, 0, 10_000_000).describe("Retained messages in all."),
-  sessions: count(10_000, 0, 10_000_000).describe("Sessions kept for clients that are away."),
-  queuedMessagesPerSession: count(1_000, 1, 1_000_000).describe(
-    "Messages that wait for one session; further ones are dropped for it and counted.",
+  retainedMessages: count(10_000, 0, 10_000_000).describe(
+    "Retained messages in all; further ones are not kept, and counted.",
   ),
+  retainedBytes: count(64 * MIB, 0, 64 * GIB).describe(
+    "Bytes of retained messages in all; what goes beyond is not kept, and counted.",
+  ),
+  sessions: count(10_000, 0, 10_000_000).describe(
+    "Sessions with subscriptions that outlive their connection; a client that would have one more is refused.",
+  ),
+  sessionExpiryS: count(WEEK_S, 0, 0xffff_ffff).describe(
+    "How long in seconds a session at most outlives its connection, with what waits for its client and the QoS 2 messages that it has not finished. Told to MQTT 5 clients that ask for longer; applies also to 3.1.1, where sessions have no end.",
+  ),
+  queuedMessagesPerSession: count(1_000, 1, 65_535).describe(
+    "QoS 1 and 2 messages that wait for one session or that its client has not acknowledged; see whenQueueFull.",
+  ),
+  queuedBytesPerSession: count(4 * MIB, KIB, 64 * GIB).describe("The same in bytes."),
+  queuedBytes: count(256 * MIB, KIB, 64 * GIB).describe("The same in bytes, of all sessions together."),
+  whenQueueFull: z
+    .enum(["newest", "oldest"])
+    .default("newest")
+    .describe(
+      "Which message is dropped, and counted, when one comes and there is no room. newest: the one that comes, so that what was taken for a client is delivered to it. oldest: those that have waited longest, so that it gets the last state; what it has not acknowledged stays.",
+    ),
 });
 
 /** Sinks and handlers share their names: each has a cursor file of its name. */

@@ -279,6 +279,27 @@ describe("telemetry", () => {
     expect(Buffer.concat(received)).toEqual(whole);
   });
 
+  test("a topic alias is between publisher and gateway alone [MQTT-3.3.2-7]", async ({ openHarness }) => {
+    const harness = await openHarness();
+    harness.autoCommit = true;
+    const zero = await watch(harness, { clientId: "zero", version: 5 }, { topic: "#", qos: 0 });
+    const one = await watch(harness, { clientId: "one", version: 5 }, { topic: "#", qos: 1 });
+    const properties = { topicAlias: 1, contentType: "text/plain", userProperties: { a: "b" } };
+    await send(
+      harness,
+      { topic: telemetry, qos: 1, payload: "first", properties },
+      { topic: "", qos: 1, payload: "second", properties },
+    );
+    const { topicAlias: _alias, ...others } = properties;
+    for (const client of [zero, one]) {
+      const got = await untilLast(harness, client);
+      expect(got.map((message) => [message.topic, textOf(message), { ...message.properties }])).toEqual([
+        [telemetry, "first", others],
+        [telemetry, "second", others],
+      ]);
+    }
+  });
+
   test("a publisher's messages come in their order, whatever their QoS and RETAIN [MQTT-4.6.0-5]", async ({
     openHarness,
   }) => {
@@ -365,6 +386,20 @@ describe("telemetry", () => {
       ["exact again", 0],
       ["with QoS", 1],
     ]);
+  });
+
+  test("UNSUBSCRIBE and SUBSCRIBE in the same bytes subscribe", async ({ openHarness }) => {
+    const harness = await openHarness();
+    harness.autoCommit = true;
+    const client = await watch(harness, { clientId: "w" }, { topic: telemetry, qos: 1 });
+    client.send(
+      { cmd: "unsubscribe", messageId: 1001, unsubscriptions: [telemetry] },
+      { cmd: "subscribe", messageId: 1002, subscriptions: [{ topic: telemetry, qos: 1 }] },
+    );
+    await client.next("unsuback");
+    await client.next("suback");
+    await send(harness, { qos: 1, payload: "one" }, { qos: 0, payload: "zero" });
+    expect((await untilLast(harness, client)).map(textAndQos).toSorted()).toEqual(["one 1", "zero 0"]);
   });
 
   test("a session that resumes under traffic is given nothing before CONNACK", async ({ openHarness }) => {
@@ -477,5 +512,37 @@ describe("a subscriber that does not read", () => {
     await send(harness, { payload: "served again" });
     expect(textOf(await frozen.next("publish"))).toBe("served again");
     expect(dropped.get("frozen")).toBe(missed);
+  });
+
+  test("with QoS 1 it is dropped for exactly too", async ({ openHarness }) => {
+    const harness = await openHarness({ limits: { subscriberQueueBytes: 4_096 } });
+    harness.autoCommit = true;
+    const dropped = new Map([["frozen", 0]]);
+    harness.events.on("dropped", (clientId, _topic, messages = 1) =>
+      dropped.set(clientId, (dropped.get(clientId) ?? 0) + messages),
+    );
+    const frozen = await watch(harness, { clientId: "frozen" }, { topic: "#", qos: 1 });
+    frozen.socket.pause();
+    const live = await watch(harness, { clientId: "live" }, { topic: "#" });
+    const device = await harness.open();
+    await device.connect({ clientId: "device" });
+    const payload = "x".repeat(10_000);
+    let sent = 0;
+    while ((dropped.get("frozen") ?? 0) < 100) {
+      device.send(publish({ messageId: 1 + (sent % 60_000), payload }));
+      sent += 1;
+      await live.next("publish");
+    }
+    const missed = dropped.get("frozen") ?? 0;
+    frozen.socket.resume();
+    for (let got = 0; got < sent - missed; got += 1) {
+      const { messageId = 0 } = await frozen.next("publish");
+      frozen.send({ cmd: "puback", messageId });
+    }
+    frozen.send({ cmd: "pingreq" });
+    await frozen.next("pingresp");
+    device.send(publish({ messageId: 60_001, payload: "served again" }));
+    expect(textAndQos(await frozen.next("publish"))).toBe("served again 1");
+    expect([...dropped]).toEqual([["frozen", missed]]);
   });
 });

@@ -31,8 +31,13 @@ const limits: Limits = {
   maximumFiltersPerSubscribe: 100,
   maximumSubscriptionsPerClient: 5,
   retainedMessages: 10,
+  retainedBytes: 1_000_000,
   sessions: 10,
+  sessionExpiryS: 1_000,
   queuedMessagesPerSession: 5,
+  queuedBytesPerSession: 100_000,
+  queuedBytes: 200_000,
+  whenQueueFull: "newest",
 };
 
 export interface Taken extends Message {

@@ -1,6 +1,8 @@
 // Each limit of a connection over real sockets: what it does, and that it is counted.
 
 import { once } from "node:events";
+import { duplexPair } from "node:stream";
+import { setImmediate as turn } from "node:timers/promises";
 import { describe, expect } from "vitest";
 import { networkOf } from "../../src/broker/arrivals.ts";
 import { type Harness, publish, type RawClient, test } from "./harness.ts";
@@ -221,6 +223,36 @@ describe.concurrent("new connections", () => {
     expect(begun[0]).toBeLessThan(clients.length);
   });
 
+  test("that wait lose nothing of what they have sent meanwhile", async ({ openHarness }) => {
+    const harness = await openHarness({ limits: { connectionsPerSecond: 4, maximumConnectBytes: 128 } });
+    harness.autoCommit = true;
+    await open(harness, { clientId: "first" });
+    const eager = await harness.open();
+    eager.send(bytes(0x10, 14, 0, 4, "MQTT", 4, 2, 0, 0, 0, 2, "c1"));
+    for (let messageId = 1; messageId <= 5; messageId += 1)
+      eager.send(publish({ messageId, payload: String(messageId).repeat(50_000) }));
+    for (let messageId = 1; messageId <= 5; messageId += 1)
+      expect(await eager.next("puback")).toMatchObject({ messageId });
+    expect(harness.taken.map(({ text }) => text[0])).toEqual(["1", "2", "3", "4", "5"]);
+  });
+
+  test("that wait are not read any further when they have sent as much as a CONNECT may have", async ({
+    openHarness,
+  }) => {
+    const harness = await openHarness({ limits: { connectionsPerSecond: 1, maximumConnectBytes: 128 } });
+    await open(harness, { clientId: "first" });
+    // A pair of streams instead of a socket: what is not read on one side waits on the other, without kernel buffers.
+    const [far, near] = duplexPair();
+    const waits = once(harness.events, "limited");
+    harness.broker.accept(near, { remoteAddress: "pair", remotePort: 0 });
+    await waits;
+    let taken = 0;
+    for (let count = 0; count < 100; count += 1) far.write(Buffer.alloc(10_000), () => (taken += 1));
+    for (let count = 0; count < 300; count += 1) await turn();
+    expect(taken).toBeLessThan(20);
+    far.destroy();
+  });
+
   test("that wait for their turn when the gateway stops are closed", async ({ openHarness }) => {
     const harness = await openHarness({ limits: { connectionsPerSecond: 1 } });
     await open(harness, { clientId: "first" });
@@ -235,10 +267,10 @@ describe.concurrent("new connections", () => {
     });
     await open(harness, { clientId: "first" });
     const waiting = await Promise.all([harness.open(), harness.open()]);
-    for (const { socket } of waiting) socket.destroy();
+    for (const { socket } of waiting) socket.end(bytes(0x10, 14, 0, 4, "MQTT", 4, 2, 0, 0, 0, 2, "c1"));
     await Promise.all(waiting.map(({ closed }) => closed));
     await open(harness, { clientId: "last" });
-    expect(harness.traffic.connectionsAccepted).toBe(2);
+    expect(harness.traffic.socketsOpened).toBe(2);
   });
 
   test.for([
