@@ -196,7 +196,7 @@ describe("Maximum Packet Size of the client", () => {
   test.for(topics)(
     "keeps a larger message on %s from it, and what follows comes [MQTT-3.1.2-24] [MQTT-3.1.2-25]",
     async (topic, { openHarness }) => {
-      const harness = await openHarness();
+      const harness = await openHarness({ limits: { queuedMessagesPerSession: 100 } });
       const client = await join(harness, { properties: { maximumPacketSize: 200 } });
       await subscribe(client, [{ topic: "#", qos: 1 }]);
       const sender = await join(harness, { clientId: "sender" });

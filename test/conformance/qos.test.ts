@@ -81,7 +81,7 @@ describe.for(versions)("What the gateway sends in version %s", (version) => {
   test("in QoS 1 and 2 has identifiers that are not 0 and not in use [MQTT-2.2.1-4] [MQTT-4.3.2-1] [MQTT-4.3.2-2] [MQTT-4.3.3-1] [MQTT-4.3.3-2]", async ({
     openHarness,
   }) => {
-    const harness = await openHarness();
+    const harness = await openHarness({ limits: { queuedMessagesPerSession: 100 } });
     const client = await join(harness, { protocolVersion: version });
     await subscribe(client, [{ topic: "#", qos: 2 }]);
     const sender = await join(harness, { clientId: "sender" });
@@ -113,7 +113,7 @@ describe.for(versions)("What the gateway sends in version %s", (version) => {
   test.for(topics)(
     "on %s comes in the order in which it was published [MQTT-4.6.0-5] [MQTT-4.6.0-6]",
     async (topic, { openHarness }) => {
-      const harness = await openHarness({ limits: { maximumInflightQos2: 100 } });
+      const harness = await openHarness({ limits: { maximumInflightQos2: 100, queuedMessagesPerSession: 100 } });
       const client = await join(harness, { protocolVersion: version });
       await subscribe(client, [{ topic: "#", qos: 1 }]);
       const sender = await join(harness, { clientId: "sender" });
