@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { duplexPair } from "node:stream";
 import { setImmediate as turn } from "node:timers/promises";
 import { describe, expect } from "vitest";
+import { forwardData } from "../../src/listener/listener.ts";
 import { networkOf } from "../../src/broker/arrivals.ts";
 import { type Harness, publish, type RawClient, test } from "./harness.ts";
 import { bytes } from "./wire.ts";
@@ -244,7 +245,7 @@ describe.concurrent("new connections", () => {
     // A pair of streams instead of a socket: what is not read on one side waits on the other, without kernel buffers.
     const [far, near] = duplexPair();
     const waits = once(harness.events, "limited");
-    harness.broker.accept(near, { remoteAddress: "pair", remotePort: 0 });
+    harness.broker.accept(near, { remoteAddress: "pair", remotePort: 0, incoming: forwardData(near) });
     await waits;
     let taken = 0;
     for (let count = 0; count < 100; count += 1) far.write(Buffer.alloc(10_000), () => (taken += 1));
