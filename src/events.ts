@@ -34,6 +34,7 @@ export type LimitName =
   | "maximumFiltersPerSubscribe"
   | "maximumSubscriptionsPerClient"
   | "retainedMessages"
+  | "retainedBytes"
   | "sessions";
 
 export type ConsumerState = "starting" | "running" | "retrying" | "stopped";

@@ -25,7 +25,7 @@ type Packet = AedesPublishPacket & { readonly messageExpiry?: number; readonly c
 export interface AedesStoreOptions {
   readonly sessions: Sessions;
   readonly retained: RetainedMessages;
-  readonly limits: Pick<Limits, "maximumInflightQos2">;
+  readonly limits: Pick<Limits, "maximumInflightQos2" | "retainedMessages">;
   readonly events: EventBus;
 }
 
@@ -44,7 +44,10 @@ export class AedesStore {
 
   async storeRetained(packet: Packet): Promise<void> {
     const { clientId: _, ...message } = toPublished(packet);
-    if (!this.#options.retained.store(message)) this.#options.events.emit("dropped", "retained", packet.topic);
+    const { retained, limits, events } = this.#options;
+    if (retained.store(message)) return;
+    events.emit("dropped", "retained", packet.topic);
+    events.emit("limited", retained.size < limits.retainedMessages ? "retainedBytes" : "retainedMessages");
   }
 
   /** Retained messages are sent by the connection (retained-delivery.ts). */

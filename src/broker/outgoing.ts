@@ -175,8 +175,8 @@ export class Outgoing implements QueueLink, RetainedReceiver {
   #subscribe(packet: Buffer): void {
     const session = this.#session;
     if (session === undefined) return;
-    const { sessions, limits } = this.#context;
-    this.#requests ??= new SubscribeRequests(sessions, session, this.version, limits);
+    const { sessions } = this.#context;
+    this.#requests ??= new SubscribeRequests(sessions, session, this.version, this.#context);
     const decision = this.#requests.decide(packet);
     if (decision === undefined) this.failed(new Error("a SUBSCRIBE or UNSUBSCRIBE could not be read"));
     else if (decision.forward === undefined) this.#answer(decision.answer);

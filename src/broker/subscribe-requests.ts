@@ -5,6 +5,7 @@
 // session also what it refused.
 
 import { generate, type Packet, parser as createParser } from "mqtt-packet";
+import type { EventBus } from "../events.ts";
 import { packetType, type ProtocolVersion } from "./frames.ts";
 import type { Limits } from "./limits.ts";
 import type { Session, Sessions, Subscription } from "./sessions.ts";
@@ -36,6 +37,7 @@ export class SubscribeRequests {
   readonly #session: Session;
   readonly #version: ProtocolVersion;
   readonly #maximum: number;
+  readonly #events: EventBus;
   /** By type of the answer and packet identifier: what is said when Aedes has done its part. */
   readonly #pending = new Map<number, Answer>();
 
@@ -43,12 +45,13 @@ export class SubscribeRequests {
     sessions: Sessions,
     session: Session,
     version: ProtocolVersion,
-    limits: Pick<Limits, "maximumSubscriptionsPerClient">,
+    { limits, events }: { readonly limits: Pick<Limits, "maximumSubscriptionsPerClient">; readonly events: EventBus },
   ) {
     this.#sessions = sessions;
     this.#session = session;
     this.#version = version;
     this.#maximum = limits.maximumSubscriptionsPerClient;
+    this.#events = events;
   }
 
   /** `bytes` is a whole SUBSCRIBE or UNSUBSCRIBE that was checked; undefined: Aedes' parser would not take it. */
@@ -109,8 +112,9 @@ export class SubscribeRequests {
     if (filter.startsWith("$share/")) return this.#version === 5 ? SHARED_NOT_SUPPORTED : FAILURE;
     const { subscriptions, clientId, lasts } = this.#session;
     if (subscriptions.has(filter)) return undefined;
-    const isFull = subscriptions.size >= this.#maximum || (lasts && this.#sessions.isOneTooMany(clientId));
-    if (!isFull) return undefined;
+    const isFull = subscriptions.size >= this.#maximum;
+    if (!isFull && !(lasts && this.#sessions.isOneTooMany(clientId))) return undefined;
+    this.#events.emit("limited", isFull ? "maximumSubscriptionsPerClient" : "sessions");
     return this.#version === 5 ? QUOTA_EXCEEDED : FAILURE;
   }
 
