@@ -7,6 +7,7 @@ import { openLog } from "./admin/log.ts";
 import { openAdminServer } from "./admin/server.ts";
 import { acceptEverybody, openPasswordFile } from "./broker/authenticate.ts";
 import { type Broker, openBroker } from "./broker/broker.ts";
+import { fillLengthsKept } from "./broker/own-bytes.ts";
 import { listenHost } from "./config/exposure.ts";
 import type { GatewayConfig } from "./config/schema.ts";
 import { type Dispatcher, type HandlerMessage, openDispatcher } from "./dispatch/dispatcher.ts";
@@ -142,6 +143,7 @@ interface BrokerParts {
 async function openGatewayBroker(opened: AsyncDisposableStack, parts: BrokerParts): Promise<Broker> {
   const { config, intake, journal, events, telemetry, version, log } = parts;
   const { credentials, limits } = config;
+  void fillLengthsKept();
   const authenticate = credentials === undefined ? acceptEverybody : await openPasswordFile(credentials.passwordFile);
   const broker = opened.use(
     await openBroker({

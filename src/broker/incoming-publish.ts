@@ -14,6 +14,7 @@ import { isReservedTopic } from "./authorize.ts";
 import type { ConnectionContext } from "./connection-context.ts";
 import { retainUnavailable } from "./connack.ts";
 import { type Fault, packetType, type ProtocolVersion, reasonCode } from "./frames.ts";
+import { ownBytes } from "./own-bytes.ts";
 import { checkPublish, propertiesOf, PublishView, topicOf } from "./packet-check.ts";
 import type { Told } from "./packet-writer.ts";
 import { codeOf, tellRejection } from "./rejection-answer.ts";
@@ -178,7 +179,7 @@ export class IncomingPublish {
     const { topicStart, topicEnd } = view;
     const last = this.#topicBytes;
     if (last.length === topicEnd - topicStart && isSame(last, buffer, topicStart)) return;
-    this.#topicBytes = Buffer.from(buffer.subarray(topicStart, topicEnd));
+    this.#topicBytes = ownBytes(buffer.subarray(topicStart, topicEnd));
     this.#topic = topicOf(buffer, view);
     this.#route = this.#context.target.route(this.#topic);
     this.#audience = unknownAudience;

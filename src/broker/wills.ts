@@ -7,6 +7,7 @@
 
 import type { ConnectPacket, PublishPacket } from "aedes";
 import type { QoS } from "../reading.ts";
+import { ownBytes } from "./own-bytes.ts";
 
 export interface Will {
   readonly clientId: string;
@@ -74,7 +75,7 @@ export function toWill(will: NonNullable<ConnectPacket["will"]>, clientId: strin
     identity,
     topic,
     // A copy: the CONNECT, with its password, is not to stay in memory.
-    payload: Buffer.from(payload),
+    payload: ownBytes(Buffer.from(payload)),
     qos,
     retain,
     properties: Object.keys(properties).length === 0 ? undefined : properties,

@@ -24,7 +24,7 @@ const climate = defineStream({
 export default defineGateway({
   listeners: [tcp({ port: 1883 })],
   streams: [climate],
-  limits: { connectTimeoutMs: 1_000, maximumConnections: 300, maximumPacketBytes: 65_536, sessions: 50 },
+  limits: { connectTimeoutMs: 1_000, maximumConnections: 300, maximumPacketBytes: 65_536, sessions: 100 },
 });
 `;
 
@@ -220,4 +220,49 @@ test("what clients of ever new names leave behind is forgotten with them", async
   };
   await survive(gateway, "warm", leave(0));
   await survive(gateway, "names", leave(1_000));
+});
+
+/** Sends what takes buffers and keeps none, so that what comes after it lies in a new slab of Node's pool. */
+async function stir(client: RawClient): Promise<void> {
+  client.send(...Array.from({ length: 4 }, () => publish({ topic: "nobody", qos: 0, payload: "x".repeat(20_000) })));
+  client.send({ cmd: "pingreq" });
+  await client.next("pingresp");
+}
+
+test("short messages that are kept cost what they are long, not a slab of the pool each", async ({ gateway }) => {
+  await survive(gateway, "slabs", async () => {
+    const client = await openRawClient(gateway.mqttPort);
+    await client.connect({ clientId: "keeper", clean: false });
+    client.send({ cmd: "subscribe", messageId: 1, subscriptions: [{ topic: "kept/#", qos: 1 }] });
+    await client.next("suback");
+    client.socket.destroy();
+    await client.closed;
+    const sender = await openRawClient(gateway.mqttPort);
+    await sender.connect({ clientId: "sender" });
+    for (let index = 0; index < 200; index += 1) {
+      sender.send(publish({ topic: `kept/${index}`, payload: "short", messageId: 1, retain: index % 2 === 0 }));
+      await sender.next("puback");
+      await stir(sender);
+    }
+    sender.socket.destroy();
+    await sender.closed;
+  });
+});
+
+test("messages of ever new lengths leave nothing behind", async ({ gateway }) => {
+  await survive(gateway, "lengths", async () => {
+    const client = await openRawClient(gateway.mqttPort);
+    await client.connect({ clientId: "lengths", protocolVersion: 5 });
+    client.send({ cmd: "subscribe", messageId: 1, subscriptions: [{ topic: "lengths", qos: 1 }] });
+    await client.next("suback");
+    for (let length = 200; length < 500; length += 1) {
+      client.send(publish({ topic: "lengths", payload: "x".repeat(length), messageId: 1 }));
+      await client.next("puback");
+      const { messageId = 0 } = await client.next("publish");
+      client.send({ cmd: "puback", messageId });
+      await stir(client);
+    }
+    client.socket.destroy();
+    await client.closed;
+  });
 });
