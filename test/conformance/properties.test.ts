@@ -3,6 +3,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect } from "vitest";
 import { publish } from "../broker/harness.ts";
+import { bytes, counted, packet, properties as withLength } from "../broker/wire.ts";
 import {
   acknowledge,
   connackOf,
@@ -18,10 +19,12 @@ import {
   textOf,
 } from "./clients.ts";
 
+const pair = (name: string, value: string): Buffer => bytes(0x26, counted(name), counted(value));
+
 const topics = ["news", "devices/d1/telemetry"] as const;
 
 describe("The properties of a PUBLISH", () => {
-  const properties = {
+  const given = {
     payloadFormatIndicator: true,
     responseTopic: "answers/ä",
     correlationData: Buffer.from([0, 1, 0xff]),
@@ -35,9 +38,9 @@ describe("The properties of a PUBLISH", () => {
       const harness = await openHarness();
       const client = await join(harness);
       await subscribe(client, [{ topic: "#", qos: 1 }]);
-      await say(client, { topic, payload: "good", properties });
+      await say(client, { topic, payload: "good", properties: given });
       const message = await client.next("publish");
-      expect(message.properties).toEqual(properties);
+      expect(message.properties).toEqual(given);
       await acknowledge(client, message);
     },
   );
@@ -45,9 +48,9 @@ describe("The properties of a PUBLISH", () => {
   test.for(topics)("on %s are kept with a retained message [MQTT-3.3.2-17]", async (topic, { openHarness }) => {
     const harness = await openHarness();
     const client = await join(harness);
-    await say(client, { topic, payload: "good", retain: true, properties });
+    await say(client, { topic, payload: "good", retain: true, properties: given });
     await subscribe(client, [{ topic: "#", qos: 1 }]);
-    expect((await client.next("publish")).properties).toEqual(properties);
+    expect((await client.next("publish")).properties).toEqual(given);
   });
 
   test.for(topics)("on %s wait with it for a session that is away [MQTT-3.3.2-17]", async (topic, { openHarness }) => {
@@ -56,9 +59,9 @@ describe("The properties of a PUBLISH", () => {
     await subscribe(away, [{ topic: "#", qos: 1 }]);
     await leave(away);
     const sender = await join(harness, { clientId: "sender" });
-    await say(sender, { topic, payload: "good", properties });
+    await say(sender, { topic, payload: "good", properties: given });
     const back = await joinLasting(harness, 5);
-    expect((await back.next("publish")).properties).toEqual(properties);
+    expect((await back.next("publish")).properties).toEqual(given);
   });
 
   test.for(topics)("on %s are left out for a client of 3.1.1", async (topic, { openHarness }) => {
@@ -66,7 +69,7 @@ describe("The properties of a PUBLISH", () => {
     const old = await join(harness, { clientId: "old", protocolVersion: 4 });
     await subscribe(old, [{ topic: "#", qos: 1 }]);
     const sender = await join(harness, { clientId: "sender" });
-    await say(sender, { topic, payload: "good", properties });
+    await say(sender, { topic, payload: "good", properties: given });
     const message = await old.next("publish");
     expect(textOf(message)).toBe("good");
     expect(message.properties).toBeUndefined();
@@ -116,6 +119,36 @@ describe.concurrent("Message Expiry Interval", () => {
       expect(await readToEnd(client)).toEqual([]);
     },
   );
+});
+
+describe.concurrent("A message that expires in its handshake", () => {
+  test("is sent again, and its handshake goes on [MQTT-4.3.3-7] [MQTT-4.3.3-13]", async ({ openHarness }) => {
+    const harness = await openHarness();
+    const first = await joinLasting(harness, 5);
+    await subscribe(first, [{ topic: "news", qos: 2 }]);
+    const sender = await join(harness, { clientId: "sender" });
+    await say(sender, { topic: "news", payload: "sent", qos: 2, properties: { messageExpiryInterval: 1 } });
+    const { messageId } = await first.next("publish");
+    await leave(first);
+    await delay(2_100); // intervals are in whole seconds
+    const second = await joinLasting(harness, 5);
+    const again = await second.next("publish");
+    expect(again).toMatchObject({ messageId, dup: true, payload: Buffer.from("sent") });
+    await acknowledge(second, again);
+  });
+});
+
+describe("User properties of different names", () => {
+  test("keep the order in which they came in live telemetry of QoS 0 [MQTT-3.3.2-18]", async ({ openHarness }) => {
+    const harness = await openHarness();
+    const client = await join(harness);
+    await subscribe(client, [{ topic: "#", qos: 0 }]);
+    const given = withLength(pair("z", "1"), pair("a", "2"), pair("z", "3"));
+    const received = recordBytes(client);
+    client.send(packet(0x30, counted("devices/d1/telemetry"), given, "good"));
+    await client.next("publish");
+    expect(received().includes(given)).toBe(true);
+  });
 });
 
 describe("Topic Alias", () => {
@@ -236,7 +269,7 @@ describe("Request Problem Information", () => {
     expect(await client.next("pubrec")).toMatchObject({ messageId: 2, reasonCode: 0x99 });
   });
 
-  test("a reason is left out where the packet would be too large for the client [MQTT-3.4.2-2] [MQTT-3.4.2-3]", async ({
+  test("a reason is left out where the packet would be too large for the client [MQTT-3.4.2-2] [MQTT-3.4.2-3] [MQTT-3.5.2-2] [MQTT-3.5.2-3]", async ({
     openHarness,
   }) => {
     const harness = await openHarness();
@@ -244,7 +277,11 @@ describe("Request Problem Information", () => {
     const received = recordBytes(client);
     client.send(publish({ messageId: 1, payload: "bad" }));
     await client.next("puback");
-    expect(received().length).toBeLessThanOrEqual(20);
+    const pubackBytes = received().length;
+    expect(pubackBytes).toBeLessThanOrEqual(20);
+    client.send(publish({ messageId: 2, qos: 2, payload: "bad" }));
+    await client.next("pubrec");
+    expect(received().length - pubackBytes).toBeLessThanOrEqual(20);
   });
 });
 

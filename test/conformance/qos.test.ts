@@ -56,6 +56,23 @@ describe.for(versions)("What the gateway receives in version %s", (version) => {
     }
   });
 
+  test("is acknowledged in the order in which it came, telemetry and other topics alike [MQTT-4.6.0-2] [MQTT-4.6.0-3]", async ({
+    openHarness,
+  }) => {
+    const harness = await openHarness({ limits: { maximumInflightQos2: 100 } });
+    const client = await join(harness, { protocolVersion: version });
+    const ids = Array.from({ length: 40 }, (_, index) => index + 1);
+    client.send(
+      ...ids.map((id) => publish({ topic: topics[id % 3 === 0 ? 0 : 1], qos: id % 2 === 0 ? 1 : 2, messageId: id })),
+    );
+    for (let left = ids.length; left > 0; left -= 2) {
+      await client.next("pubrec");
+      await client.next("puback");
+    }
+    const answered = client.packets.filter(({ cmd }) => cmd === "puback" || cmd === "pubrec");
+    expect(answered.map(({ messageId }) => messageId)).toEqual(ids);
+  });
+
   test("PUBREL is answered by PUBCOMP also when nobody knows the message [MQTT-4.3.3-11]", async ({ openHarness }) => {
     const harness = await openHarness();
     const client = await join(harness, { protocolVersion: version });
