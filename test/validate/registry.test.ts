@@ -47,6 +47,8 @@ function fail(): never {
 const variant = (rest: { schema?: z.ZodType; time?: (data: unknown) => unknown; codec?: Codec }): StreamDefinition =>
   ({ ...climate, ...rest }) as StreamDefinition;
 
+const has = (contentType: string): Partial<Message> => ({ properties: { contentType } });
+
 describe("what an MQTT 5 message says of itself", () => {
   const upper: Codec = {
     name: "upper",
@@ -56,7 +58,6 @@ describe("what an MQTT 5 message says of itself", () => {
   const both = { ...climate, codec: [json, upper] } as StreamDefinition;
   const loud = '{"TS":1,"METRICS":{}}';
   const quiet = '{"ts":1,"metrics":{}}';
-  const has = (contentType: string): Partial<Message> => ({ properties: { contentType } });
 
   test("comes with the reading", () => {
     const properties = { contentType: "application/json", user: [["unit", "C"]] } as const;
