@@ -3,8 +3,6 @@
 //
 // Guards for aedes 2.0.0-beta.1 that live here (ADR 0002; the others stand beside what they guard):
 // - its tables that are keyed by names from the wire get a null prototype (a client called __proto__);
-// - a client that has closed while it was connecting is not registered, nobody would strike it from the list; and one that
-//   closes strikes only itself from there, not another with its client id;
 // - it does not compare message numbers to find what a client has got already: they are not in the order of delivery, and
 //   a QoS 1 message was lost when a QoS 0 message overtook it.
 
@@ -116,25 +114,12 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     drainTimeout: NEVER_MS, // a full subscriber is bounded by authorizeForward, and ended by its keep-alive
     ...createHooks({ options, sessions, store, admission, connectionOf }),
   });
-  const { registerClient, unregisterClient } = aedes as unknown as AedesInside;
-  const isRegistered = (client: Client): boolean => (aedes as unknown as AedesInside).clients[client.id] === client;
   Object.assign(aedes, {
     clients: Object.create(null),
     brokers: Object.create(null),
-    registerClient(client: Client) {
-      if (!client.closed) registerClient.call(aedes, client);
-    },
-    unregisterClient(client: Client) {
-      if (isRegistered(client)) unregisterClient.call(aedes, client);
-    },
   });
   await aedes.listen();
   const duplicates = createNoMemory(id);
-  const detaching = new Map<Client, () => void>();
-  aedes.on("clientDisconnect", (client) => {
-    detaching.get(client)?.();
-    detaching.delete(client);
-  });
   // Told by the connection that it concerns; an error event that nobody listens to would end the process.
   aedes.on("clientError", (client, error) => connectionOf(client)?.note(error));
   aedes.on("connectionError", (client, error) => connectionOf(client)?.note(error));
@@ -159,8 +144,6 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
       const client = aedes.handle(stream);
       return Object.assign(client, { subscriptions: Object.create(null), duplicates });
     },
-    detached: (client) =>
-      isRegistered(client) ? new Promise((resolve) => detaching.set(client, resolve)) : Promise.resolve(),
     matches: (topic) => sessions.matches(topic) || fanOut.matches(topic),
     matchVersion: () => fanOut.version + sessions.version,
     show: (shown) => aedes.publish(toPacket(shown), () => {}),
@@ -261,13 +244,6 @@ async function waitUntilEmpty(connections: ReadonlySet<Connection>): Promise<voi
   while (connections.size > 0) await delay(10);
 }
 
-/** What Aedes' types do not tell. */
-interface AedesInside {
-  readonly clients: Readonly<Record<string, Client>>;
-  readonly registerClient: (client: Client) => void;
-  readonly unregisterClient: (client: Client) => void;
-}
-
 interface Hooked {
   readonly options: BrokerOptions;
   readonly sessions: Sessions;
@@ -288,8 +264,7 @@ function createHooks({ options, sessions, store, admission, connectionOf }: Hook
     const isNew = connection?.outgoing?.lasts === true && sessions.isOneTooMany(client.id);
     if (isNew) return refusal(`more than ${limits.sessions} sessions`, SERVER_UNAVAILABLE);
     if (connection?.outgoing === undefined) return refusal("the connection has ended");
-    await admission.enter(client.id, connection);
-    if (!admission.holds(client.id, connection)) return refusal("the connection has ended");
+    admission.enter(client.id, connection);
     connection.admit(result.deviceId);
     return null;
   };

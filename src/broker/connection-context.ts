@@ -33,8 +33,6 @@ export interface ConnectionContext {
   readonly stopped: () => boolean;
   /** Starts an Aedes client on the stream. */
   readonly attach: (stream: AedesStream, connection: Connection) => Client;
-  /** Resolves when Aedes has let go of a client whose stream is destroyed. */
-  readonly detached: (client: Client) => Promise<void>;
   /** True when somebody subscribes to the topic; good until `matchVersion` changes. */
   readonly matches: (topic: string) => boolean;
   readonly matchVersion: () => number;

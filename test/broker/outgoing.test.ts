@@ -1,8 +1,17 @@
 // What goes out to a client: CONNACK, QoS 1 and 2 towards it, SUBACK. Over real sockets, in 3.1.1 and 5.
 
-import type { Packet } from "mqtt-packet";
+import { generate, type Packet } from "mqtt-packet";
 import { describe, expect, vi } from "vitest";
-import { type Harness, publish, type RawClient, test } from "./harness.ts";
+import { Acknowledgements } from "../../src/broker/acknowledgements.ts";
+import { checkConnect } from "../../src/broker/connect-check.ts";
+import type { ConnectionContext } from "../../src/broker/connection-context.ts";
+import { defaultWireLimits } from "../../src/broker/frames.ts";
+import { Outgoing } from "../../src/broker/outgoing.ts";
+import { Sessions } from "../../src/broker/sessions.ts";
+import { Wills } from "../../src/broker/wills.ts";
+import { createEvents } from "../../src/events.ts";
+import { createTraffic } from "../../src/telemetry.ts";
+import { defaultLimits, type Harness, publish, type RawClient, test } from "./harness.ts";
 
 type Connect = Partial<Extract<Packet, { cmd: "connect" }>>;
 type Publish = Extract<Packet, { cmd: "publish" }>;
@@ -275,6 +284,24 @@ describe("QoS 1 and 2 towards a client", () => {
     expect(new Set([subscriptionIdentifier].flat())).toEqual(new Set([1, 2, 3]));
   });
 
+  test.for([
+    ["a/b", "a/#"],
+    ["a/#", "a/b"],
+    ["a/b", "+/b"],
+    ["+/b", "a/b"],
+  ] as const)(
+    "comes once, from the queue, though %s is subscribed with QoS 0 and %s with 1",
+    async (filters, { openHarness }) => {
+      const harness = await openHarness();
+      const client = await open(harness, {});
+      for (const [qos, filter] of filters.entries()) await subscribe(client, filter, qos === 0 ? 0 : 1);
+      client.send(publish({ topic: "a/b", qos: 1, messageId: 1 }));
+      expect(await client.next("publish")).toMatchObject({ qos: 1 });
+      await handled(client);
+      expect(publishes(client)).toHaveLength(1);
+    },
+  );
+
   test("has no more than the QoS that was granted, also for a wildcard [MQTT-3.8.4-8]", async ({ openHarness }) => {
     const harness = await openHarness();
     const client = await open(harness, {});
@@ -320,7 +347,67 @@ describe("QoS 1 and 2 towards a client", () => {
   });
 });
 
+/** What goes out of a connection whose client is authenticated and not yet accepted, by itself. */
+function openOutgoing() {
+  const limits = { ...defaultLimits, subscriberQueueBytes: 20 };
+  const events = createEvents();
+  const dropped: string[] = [];
+  events.on("dropped", (_, topic) => dropped.push(topic));
+  const wills: string[] = [];
+  const context = {
+    limits,
+    events,
+    sessions: new Sessions(limits, events, () => {}),
+    traffic: createTraffic(),
+    wills: new Wills(1, ({ topic }) => void wills.push(topic)),
+  };
+  const written: Buffer[] = [];
+  const owner = {
+    writable: true,
+    writeCounted: (bytes: Buffer) => void written.push(bytes),
+    accepted: () => {},
+    refused: () => true,
+    forward: () => {},
+    failed: () => {},
+  };
+  const will = { topic: "w", payload: Buffer.from("x"), qos: 0, retain: false } as const;
+  const connect = { cmd: "connect", clientId: "c", protocolId: "MQTT", protocolVersion: 4, clean: true, will } as const;
+  const bytes = generate(connect);
+  const facts = checkConnect(bytes, 0, 2, bytes.length, defaultWireLimits);
+  if (facts.kind === "fault") throw new Error(facts.reason);
+  const out = new Outgoing(context as unknown as ConnectionContext, owner, new Acknowledgements(), facts);
+  out.prepare({ ...connect });
+  out.open("c", undefined);
+  return { out, written, dropped, wills };
+}
+
+function passes(out: Outgoing, packet: Packet): boolean {
+  const bytes = generate(packet);
+  return out.passes(bytes, 0, 2, bytes.length);
+}
+
 describe("PUBLISH before CONNACK", () => {
+  test("is held, within bounds, and goes out behind it", () => {
+    const { out, written, dropped } = openOutgoing();
+    const early = ["a", "b", "c"].map((topic) => publish({ topic, qos: 0, payload: "12345" }));
+    expect(early.map((packet) => passes(out, packet))).toEqual([false, false, false]);
+    expect(written).toEqual([]);
+    expect(dropped).toEqual(["c"]);
+    expect(passes(out, { cmd: "connack", returnCode: 0, sessionPresent: false })).toBe(false);
+    expect(written.map((bytes) => (bytes[0] ?? 0) >> 4)).toEqual([2, 3, 3]);
+    expect(passes(out, publish({ topic: "d", qos: 0 }))).toBe(true);
+  });
+
+  test("and without it there is no will", () => {
+    const gone = openOutgoing();
+    gone.out.leave(0);
+    expect(gone.wills).toEqual([]);
+    const connected = openOutgoing();
+    passes(connected.out, { cmd: "connack", returnCode: 0, sessionPresent: false });
+    connected.out.leave(0);
+    expect(connected.wills).toEqual(["w"]);
+  });
+
   test("does not come when a session resumes under traffic", async ({ openHarness }) => {
     const harness = await openHarness({ limits: { queuedMessagesPerSession: 1_000 } });
     const client = await open(harness, lasting5);
