@@ -1,6 +1,7 @@
-// The gateway of the benchmark: everything up to the durable PUBACK (broker, validation, journal), no sinks behind it.
+// The gateway of the benchmarks: everything up to the durable PUBACK (broker, validation, journal), and behind it the sinks
+// that BENCH_SINKS names.
 
-import { defineGateway, defineStream, json, tcp, z } from "sluice";
+import { defineGateway, defineStream, json, sqlite, tcp, z } from "sluice";
 
 export default defineGateway({
   listeners: [tcp({ port: 1883 })],
@@ -17,6 +18,6 @@ export default defineGateway({
       time: (data) => data.ts,
     }),
   ],
-  handlers: [],
-  sinks: [],
+  sinks: process.env["BENCH_SINKS"] === "sqlite" ? [sqlite()] : [],
+  limits: { maximumConnections: 20_000 },
 });

@@ -1,10 +1,46 @@
 // What the turns of the journal's benchmark say: each figure as min, median and max of the rounds, and the journal's
 // ratio to each database within the same round.
 
-import { toSpread, type Spread } from "./ingest.ts";
-import type { DiskTurn, Load, Turn } from "./journal.ts";
+import { addCommonOptions, integer, type Benchmark, type CommonFlags } from "./benchmark.ts";
+import { runJournal, type DiskTurn, type Load, type Turn } from "./journal.ts";
+import { formatSpread, markdownTable, toSpread, type Spread } from "./report.ts";
 
-export interface Row {
+interface JournalFlags extends CommonFlags {
+  readonly payload: number;
+  readonly seconds: number;
+  /** In thousands. */
+  readonly records: number;
+}
+
+export const journal: Benchmark<JournalFlags> = {
+  name: "journal",
+  description:
+    "the journal against LevelDB and LMDB: cost of an append, latency of a commit, reading back; interleaved",
+  packages: ["classic-level", "lmdb"],
+  addOptions(command) {
+    command
+      .option("--payload <bytes>", "size of a message", integer(1, 10_000), 150)
+      .option("--seconds <s>", "the measured window of a paced turn", integer(1, 600), 4)
+      .option("--records <thousands>", "records of a turn at full speed, in thousands", integer(10, 10_000), 1500);
+    addCommonOptions(command, 5);
+  },
+  describe: ({ rounds, seconds }) => `${rounds} rounds of ${seconds} s each`,
+  async run({ rounds, seconds, records, payload, dataDir }, say, signal) {
+    const options = { rounds, measureMs: seconds * 1000, records: records * 1000, payloadBytes: payload, dataDir };
+    const turns = await runJournal(options, (turn) => say(toLine(turn)), signal);
+    const rows = toRows(turns);
+    return { data: { rows, turns }, table: toTable(rows), verdicts: toVerdicts(rows) };
+  },
+};
+
+const toLine = (turn: Turn | DiskTurn): string =>
+  [
+    `round ${turn.round}  ${turn.load.padEnd(13)} ${turn.store.padEnd(8)}`,
+    `p50 ${turn.latencyMs.p50.toFixed(2)} p99 ${turn.latencyMs.p99.toFixed(2)} ms`.padEnd(26),
+    turn.store === "disk" ? `${turn.bytes} B` : `${turn.mainThreadNsPerRecord} ns/record with the loop`,
+  ].join("");
+
+interface Row {
   readonly load: Load;
   readonly figure: string;
   readonly store: Turn["store"] | DiskTurn["store"];
@@ -37,7 +73,7 @@ const figures: readonly Figure[] = [
 const leastSyncMs = 2;
 const goalFactor = 3;
 
-export function toRows(turns: readonly AnyTurn[]): readonly Row[] {
+function toRows(turns: readonly AnyTurn[]): readonly Row[] {
   const loads = [...new Set(turns.map(({ load }) => load))];
   return loads.flatMap((load) =>
     figures.flatMap((figure) => {
@@ -53,35 +89,30 @@ function toRow(load: Load, { name, digits, pick }: Figure, store: Row["store"], 
     turns.flatMap((turn) => (turn.store === wanted ? (pick(turn, turns) ?? []) : []));
   const values = of(store);
   if (values.length === 0) return [];
-  const journal = of("journal");
+  const ownValues = of("journal");
   const ratios = values.flatMap((value, round) => {
-    const own = journal[round];
+    const own = ownValues[round];
     return own === undefined ? [] : own / value;
   });
   const row = { load, figure: name, store, digits, spread: toSpread(values) };
   return store === "journal" || ratios.length === 0 ? [row] : [{ ...row, journalRatio: toSpread(ratios) }];
 }
 
-/** A table in Markdown that can be read as it is. */
-export function toTable(rows: readonly Row[]): string {
-  const cells = [
+function toTable(rows: readonly Row[]): string {
+  return markdownTable([
     ["load", "figure", "store", "min", "median", "max", "journal / it"],
     ...rows.map(({ load, figure, store, digits, spread: { min, median, max }, journalRatio: ratio }) => [
       load,
       figure,
       store,
       ...[min, median, max].map((value) => value.toFixed(digits)),
-      ratio === undefined ? "" : `${ratio.median.toFixed(2)} (${ratio.min.toFixed(2)} to ${ratio.max.toFixed(2)})`,
+      ratio === undefined ? "" : formatSpread(ratio, 2),
     ]),
-  ];
-  const widths = (cells[0] ?? []).map((_, column) => Math.max(...cells.map((line) => line[column]?.length ?? 0)));
-  const lines = cells.map((line) => `| ${line.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(" | ")} |`);
-  lines.splice(1, 0, `|${widths.map((width) => "-".repeat(width + 2)).join("|")}|`);
-  return lines.join("\n");
+  ]);
 }
 
 /** What the goals say of it, from the medians. The sync of 3 × max(sync, 2 ms) is the bare disk's p50. */
-export function toVerdicts(rows: readonly Row[]): readonly string[] {
+function toVerdicts(rows: readonly Row[]): readonly string[] {
   const median = (load: Load, figure: string, store: Row["store"]): number =>
     rows.find((row) => row.load === load && row.figure === figure && row.store === store)?.spread.median ?? Number.NaN;
   const loads = [...new Set(rows.map(({ load }) => load))];

@@ -31,7 +31,10 @@ const fileSystems: Readonly<Record<number, string>> = {
   0x2fc12fc1: "zfs",
 };
 
-/** `packages`: whose versions are part of what was measured. */
+/**
+ * `packages`: whose versions are part of what was measured; `mosquitto` is the installed program. Resolves without its version
+ * when it is not installed.
+ */
 export async function describeMachine(dataDir: string, packages: readonly string[]): Promise<Machine> {
   const { type } = await statfs(dataDir);
   return {
@@ -59,14 +62,24 @@ export function toText(machine: Machine): string {
 }
 
 async function versionOf(name: string): Promise<string> {
+  if (name === "mosquitto") return mosquittoVersion();
+  if (name === "sqlite") return process.versions["sqlite"] ?? "unknown";
   const text = await readFile(new URL(`../node_modules/${name}/package.json`, import.meta.url), "utf8");
   return (JSON.parse(text) as { readonly version: string }).version;
+}
+
+/** Its help ends with an exit code of its own. */
+async function mosquittoVersion(): Promise<string> {
+  const help = await promisify(execFile)("mosquitto", ["-h"]).catch((error: { readonly stdout?: string }) => error);
+  return /^mosquitto version (\S+)/.exec(help.stdout ?? "")?.[1] ?? "not installed";
 }
 
 async function commit(): Promise<string> {
   try {
     const head = await git("rev-parse", "--short", "HEAD");
-    return (await git("status", "--porcelain")) === "" ? head : `${head}+changes`;
+    // A benchmark writes its figures: they change nothing of what the next one measures.
+    const changes = await git("status", "--porcelain", "--", ".", ":!bench/results", ":!docs/benchmarks.md");
+    return changes === "" ? head : `${head}+changes`;
   } catch {
     return "none";
   }

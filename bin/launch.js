@@ -7,11 +7,18 @@ import { fileURLToPath } from "node:url";
 
 const MINIMUM = [24, 15];
 
-export function launch(entry) {
+/** `options`: of Node, which it takes at its start only. The process begins anew with them and stays the same process. */
+export function launch(entry, options = []) {
   const [major, minor] = process.versions.node.split(".").map(Number);
   const recent = major > MINIMUM[0] || (major === MINIMUM[0] && minor >= MINIMUM[1]);
   const path = fileURLToPath(new URL(entry, import.meta.url));
   if (recent) {
+    const missing = options.filter((option) => !process.execArgv.includes(option));
+    // Not where the system has no execve, and not with a parent's channel, which would be lost.
+    if (missing.length > 0 && process.execve !== undefined && process.channel === undefined) {
+      const args = [...process.execArgv, ...missing, ...process.argv.slice(1)];
+      process.execve(process.execPath, [process.execPath, ...args]);
+    }
     module.enableCompileCache?.();
     void import(path);
     return;
@@ -23,7 +30,7 @@ export function launch(entry) {
     );
     process.exit(1);
   }
-  const child = spawn(own, [path, ...process.argv.slice(2)], { stdio: "inherit" });
+  const child = spawn(own, [...options, path, ...process.argv.slice(2)], { stdio: "inherit" });
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
   child.on("exit", (code, signal) => {
     process.exitCode = code ?? (signal === "SIGINT" ? 130 : 143);

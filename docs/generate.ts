@@ -224,6 +224,9 @@ async function metrics(): Promise<readonly string[]> {
   events.emit("accepted", "", offset);
   events.emit("rejected", message, { stream: "", reason: "invalid", issues: [] }, offset);
   events.emit("refused", "", "", "quota");
+  events.emit("limited", "sessions");
+  events.emit("turnedAway", "", "limit", "");
+  events.emit("disconnected", "", "closed", "");
   const text = await telemetry.render();
   return [
     "# Metrics",

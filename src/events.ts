@@ -17,6 +17,25 @@ export type DisconnectReason =
   | "shutdown"
   | "error";
 
+/** The settings in `limits` that are counted when they keep a client from something. */
+export type LimitName =
+  | "maximumPacketBytes"
+  | "maximumConnectBytes"
+  | "connectTimeoutMs"
+  | "maximumConnections"
+  | "maximumConnectionsPerAddress"
+  | "connectionsPerSecond"
+  | "messagesPerSecond"
+  | "bytesPerSecond"
+  | "maximumInflightQos2"
+  | "topicAliases"
+  | "maximumTopicLevels"
+  | "maximumTopicBytes"
+  | "maximumFiltersPerSubscribe"
+  | "maximumSubscriptionsPerClient"
+  | "retainedMessages"
+  | "sessions";
+
 export type ConsumerState = "starting" | "running" | "retrying" | "stopped";
 
 /** Every event with its arguments. Per-message events pass plain values so that emitting allocates nothing. */
@@ -32,6 +51,8 @@ interface Events {
   accepted: [stream: string, offset: Offset];
   rejected: [message: Message, rejection: Rejection, offset: Offset];
   refused: [clientId: string, topic: string, reason: RefusalReason];
+  /** A limit of the configuration has kept a client from something, or has slowed it down. */
+  limited: [limit: LimitName];
   /** A commit is on disk: everything below `to` survives a crash. */
   durable: [to: Offset, records: number, commitMs: number];
   /** The journal changed state; `hint` is a sentence for the operator. */
@@ -44,8 +65,11 @@ interface Events {
   expired: [from: Offset, to: Offset, slowest: string];
   /** A sink's or handler's worker changed state. */
   consumer: [name: string, state: ConsumerState, detail: string];
-  /** A message was not delivered to a live subscriber whose queue is full. */
-  dropped: [clientId: string, topic: string];
+  /**
+   * Messages were not delivered to a subscriber whose queue is full, or who takes no packet of that size: one, unless
+   * `messages` says how many, then `topic` is that of the last.
+   */
+  dropped: [clientId: string, topic: string, messages?: number];
 }
 
 export type EventBus = EventEmitter<Events>;

@@ -45,10 +45,12 @@ export interface Message {
    * retransmission is known after a restart.
    */
   readonly packetId: number;
+  /** A rejection is told to the client and ends its QoS 2 handshake, so that `packetId` is of no use then: MQTT 5. */
+  readonly toldOfRejection?: boolean;
   /** The device that the client's credentials stand for; undefined when no credentials are configured. */
-  readonly identity?: string;
+  readonly identity?: string | undefined;
   /** Undefined for most: 3.1, 3.1.1, and MQTT 5 without any of them. */
-  readonly properties?: MessageProperties;
+  readonly properties?: MessageProperties | undefined;
 }
 
 /** What a topic means: the stream it belongs to, and the device if the topic names one. */
@@ -87,7 +89,7 @@ export interface Reading<Name extends string = string, Data = unknown> {
   readonly receivedAt: UnixMs;
   readonly data: Data;
   /** Those of the message, if it had any. */
-  readonly properties?: MessageProperties;
+  readonly properties?: MessageProperties | undefined;
 }
 
 /** A reading with its place in the journal: (gateway id, offset) is its idempotency key. */

@@ -4,7 +4,7 @@
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { cpuUsage, memoryUsage } from "node:process";
 import { Counter, Gauge, type Metric, Registry } from "prom-client";
-import type { EventBus } from "./events.ts";
+import type { DisconnectReason, EventBus, LimitName } from "./events.ts";
 import type { RefusalReason, RejectionReason } from "./reading.ts";
 
 /** What crosses the sockets, since start. Incremented by connections, read by metrics, $SYS and the log. */
@@ -166,15 +166,16 @@ export interface TelemetryOptions {
 export function createTelemetry({ events, version, sources }: TelemetryOptions): Telemetry {
   const traffic = createTraffic();
   const outcomes = countOutcomes(events);
+  const guards = countGuards(events);
   const puback = new Latency();
   const commit = new Latency();
   events.on("durable", (_to, _records, commitMs) => commit.observe(commitMs));
-  events.on("dropped", () => {
-    traffic.publishDropped += 1;
+  events.on("dropped", (_clientId, _topic, messages = 1) => {
+    traffic.publishDropped += messages;
   });
   const loop = openLoopLag();
   const registry = new Registry();
-  declareMetrics(registry, { traffic, outcomes, puback, commit, version, sources, lag: loop.read });
+  declareMetrics(registry, { traffic, outcomes, guards, puback, commit, version, sources, lag: loop.read });
   return {
     traffic,
     outcomes,
@@ -241,9 +242,31 @@ function countOutcomes(events: EventBus): Outcomes {
   return { received, accepted, rejected, refused, totals };
 }
 
+/** What clients were kept from. */
+interface Guards {
+  readonly limited: ReadonlyMap<LimitName, number>;
+  readonly turnedAway: ReadonlyMap<DisconnectReason, number>;
+  readonly disconnected: ReadonlyMap<DisconnectReason, number>;
+}
+
+function countGuards(events: EventBus): Guards {
+  const limited = new Map<LimitName, number>();
+  const turnedAway = new Map<DisconnectReason, number>();
+  const disconnected = new Map<DisconnectReason, number>();
+  events.on("limited", (limit) => increment(limited, limit));
+  events.on("turnedAway", (_address, reason) => increment(turnedAway, reason));
+  events.on("disconnected", (_clientId, reason) => increment(disconnected, reason));
+  return { limited, turnedAway, disconnected };
+}
+
+function increment<Key>(counts: Map<Key, number>, key: Key): void {
+  counts.set(key, (counts.get(key) ?? 0) + 1);
+}
+
 interface Declared {
   readonly traffic: Traffic;
   readonly outcomes: Outcomes;
+  readonly guards: Guards;
   readonly puback: Latency;
   readonly commit: Latency;
   readonly version: string;
@@ -261,7 +284,7 @@ interface MetricOptions<Kind> {
 
 function declareMetrics(
   registry: Registry,
-  { traffic, outcomes, puback, commit, version, sources, lag }: Declared,
+  { traffic, outcomes, guards, puback, commit, version, sources, lag }: Declared,
 ): void {
   const registers = [registry];
   const declare =
@@ -310,6 +333,25 @@ function declareMetrics(
       for (const [reason, count] of outcomes.refused) m.inc({ reason }, count);
     },
   );
+  counter(
+    "gateway_limits_total",
+    "Times that a limit has kept a client from something or slowed it down; the label is its name in `limits`.",
+    ["limit"],
+    (m) => {
+      for (const [limit, count] of guards.limited) m.inc({ limit }, count);
+    },
+  );
+  counter(
+    "gateway_connections_turned_away_total",
+    "Connections that ended before their CONNECT was accepted.",
+    ["reason"],
+    (m) => {
+      for (const [reason, count] of guards.turnedAway) m.inc({ reason }, count);
+    },
+  );
+  counter("gateway_disconnections_total", "Connected clients that are gone.", ["reason"], (m) => {
+    for (const [reason, count] of guards.disconnected) m.inc({ reason }, count);
+  });
   histogram("gateway_puback_seconds", "From reading a PUBLISH to writing its PUBACK or PUBREC.", puback);
   histogram("gateway_journal_commit_seconds", "One write and fdatasync of the journal.", commit);
   gauge("gateway_journal_bytes", "Bytes of journal on disk.", [], (m) => m.set(sources.journal().bytes));

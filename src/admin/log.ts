@@ -19,6 +19,10 @@ export interface LogOptions {
 
 const DISK_HINT = "Look into the system's log for errors of the disk.";
 
+/** Clients that miss messages are told of once a minute, and no more than this. */
+const MISSED_EVERY = 60;
+const MISSED_CLIENTS = 20;
+
 /** At most this many lines a second tell of single clients or messages; the rest is in the summary's counters. */
 const DETAILS_PER_SECOND = 10;
 
@@ -49,6 +53,17 @@ export function openLog({ log, events, telemetry, consumers, intervalMs = 1000 }
     const level = reason === "duplicate" ? "debug" : "warn";
     sparing(() => log[level]({ clientId, topic, reason }, "message refused"));
   });
+  const missed = new Map<string, number>();
+  events.on("dropped", (clientId, _topic, messages = 1) => {
+    const before = missed.get(clientId);
+    if (before !== undefined || missed.size < MISSED_CLIENTS) missed.set(clientId, (before ?? 0) + messages);
+  });
+  const tellMissed = (): void => {
+    for (const [clientId, messages] of missed) {
+      log.warn({ clientId, messages }, "messages were dropped for a client: its queue is full or its limit smaller");
+    }
+    missed.clear();
+  };
   let taking = true;
   events.on("journal", (state, hint) => {
     // One ERROR line for one trouble, also when a full journal's disk then refuses, or the other way round.
@@ -56,6 +71,7 @@ export function openLog({ log, events, telemetry, consumers, intervalMs = 1000 }
     else log[taking ? "error" : "warn"]({ state }, hint);
     taking = state === "open";
   });
+  let ticks = 0;
   let toldWriteError = false;
   events.on("writeError", (detail) => {
     // A disk that fails now and then may do so at each commit: one line a second, the metric counts them all.
@@ -80,6 +96,8 @@ export function openLog({ log, events, telemetry, consumers, intervalMs = 1000 }
     budget = DETAILS_PER_SECOND;
     toldWriteError = false;
     summarise();
+    ticks += 1;
+    if (ticks % MISSED_EVERY === 0) tellMissed();
   }, intervalMs);
   timer.unref();
 
@@ -118,6 +136,7 @@ export function openLog({ log, events, telemetry, consumers, intervalMs = 1000 }
     [Symbol.dispose]() {
       clearInterval(timer);
       summarise();
+      tellMissed();
       loop[Symbol.dispose]();
     },
   };

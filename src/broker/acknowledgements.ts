@@ -2,12 +2,13 @@
 //
 // Telemetry waits for the journal's watermark, everything else for Aedes' own PUBACK or PUBREC; both stand in one queue
 // and leave it from the front, so that none overtakes another. All that one commit releases goes out in one buffer.
-// Parallel arrays of numbers instead of an object per message: this is the hot path (bench: ingest).
+// Parallel arrays of numbers instead of an object per message: this is the hot path (bench: ingest). An answer that tells
+// more than its reason code stands beside them as the packet that it will be.
 
 import type { Offset } from "../reading.ts";
 import type { Latency } from "../telemetry.ts";
 import { packetType, type ProtocolVersion } from "./frames.ts";
-import { maximumAckBytes, writeAck } from "./packet-writer.ts";
+import { encodeAckWithReason, maximumAckBytes, type Told, writeAck } from "./packet-writer.ts";
 
 /** The answer to a QoS 1 or a QoS 2 PUBLISH. */
 export type AcknowledgementType = typeof packetType.puback | typeof packetType.pubrec;
@@ -15,6 +16,8 @@ type AnswerType = AcknowledgementType | typeof packetType.pubcomp;
 
 const READY = -1;
 const WAITS_FOR_AEDES = Number.POSITIVE_INFINITY;
+/** MQTT 5: a PUBREC with this code or a higher one ends the handshake [MQTT-4.3.3-9]. */
+const FAILURE = 0x80;
 
 export class Acknowledgements {
   #head = 0;
@@ -25,23 +28,31 @@ export class Acknowledgements {
   /** The record whose durability is waited for: of the message, or of its release. */
   readonly #offsets: number[] = [];
   readonly #sinceMs: number[] = [];
-  /** What Aedes wrote, by queue index. */
+  /** What Aedes wrote, and answers that tell more than a code, by queue index. */
   readonly #frames = new Map<number, Uint8Array>();
 
-  #pubacks = 0;
+  #last = 0;
 
   get size(): number {
     return this.#types.length - this.#head;
   }
 
-  /** Those of QoS 1. */
-  get pubacks(): number {
-    return this.#pubacks;
+  /** Those after which nothing more follows for their message: of QoS 1, and of QoS 2 that was not taken. */
+  get last(): number {
+    return this.#last;
   }
 
   /** A telemetry message in the journal at `offset`. */
-  afterCommit(type: AcknowledgementType, packetId: number, offset: Offset, sinceMs: number): void {
-    this.#push(type, packetId, 0, offset, sinceMs);
+  afterCommit(type: AcknowledgementType, packetId: number, offset: Offset, sinceMs: number, code = 0): void {
+    this.#push(type, packetId, code, offset, sinceMs);
+  }
+
+  /** MQTT 5: the answer that was pushed last tells this too, unless the client takes no packet of that size. */
+  tell(told: Told, maximumPacketBytes: number | undefined): void {
+    const index = this.#types.length - 1;
+    const type = this.#types[index] ?? packetType.puback;
+    const [packetId = 0, code = 0] = [this.#packetIds[index], this.#codes[index]];
+    this.#frames.set(index, encodeAckWithReason(type, packetId, code, told, maximumPacketBytes));
   }
 
   /** The PUBCOMP for a message whose release is in the journal at `offset`. */
@@ -60,9 +71,9 @@ export class Acknowledgements {
     this.#push(type, packetId, code, READY, sinceMs);
   }
 
-  /** A PUBLISH that was handed to Aedes, which will answer it. */
-  afterAedes(type: AcknowledgementType, packetId: number, sinceMs: number): void {
-    this.#push(type, packetId, 0, WAITS_FOR_AEDES, sinceMs);
+  /** A PUBLISH that was handed to Aedes, which will answer it; `code` is what takes the place of its plain success. */
+  afterAedes(type: AcknowledgementType, packetId: number, sinceMs: number, code = 0): void {
+    this.#push(type, packetId, code, WAITS_FOR_AEDES, sinceMs);
   }
 
   /** Aedes' answer; false: nobody waits for it (a repeated PUBREC), so it may go out as it is. */
@@ -74,7 +85,7 @@ export class Acknowledgements {
         this.#types[index] === type
       ) {
         this.#offsets[index] = READY;
-        this.#frames.set(index, frame);
+        if (this.#codes[index] === 0 || isFailure(frame)) this.#frames.set(index, frame);
         return true;
       }
     }
@@ -90,7 +101,7 @@ export class Acknowledgements {
     let to = from;
     let bytes = 0;
     while (to < this.#types.length && (this.#offsets[to] ?? 0) < durable) {
-      bytes += this.#frames.get(to)?.length ?? maximumAckBytes;
+      bytes += (this.#frames.size > 0 ? this.#frames.get(to)?.length : undefined) ?? maximumAckBytes;
       to += 1;
     }
     if (to === from) return undefined;
@@ -103,20 +114,19 @@ export class Acknowledgements {
   }
 
   #write(buffer: Buffer, at: number, index: number, version: ProtocolVersion, nowMs: number, latency: Latency): number {
-    if (this.#types[index] === packetType.puback) this.#pubacks -= 1;
-    const frame = this.#frames.get(index);
-    if (frame !== undefined) {
-      buffer.set(frame, at);
-      return at + frame.length;
-    }
     const type = this.#types[index] ?? packetType.puback;
+    const code = this.#codes[index] ?? 0;
+    if (isLast(type, code)) this.#last -= 1;
     const isMessage = this.#offsets[index] !== READY && type !== packetType.pubcomp;
     if (isMessage) latency.observe(nowMs - (this.#sinceMs[index] ?? nowMs));
-    return writeAck(buffer, at, type, this.#packetIds[index] ?? 0, version, this.#codes[index] ?? 0);
+    const frame = this.#frames.size > 0 ? this.#frames.get(index) : undefined;
+    if (frame === undefined) return writeAck(buffer, at, type, this.#packetIds[index] ?? 0, version, code);
+    buffer.set(frame, at);
+    return at + frame.length;
   }
 
   #push(type: AnswerType, packetId: number, code: number, offset: number, sinceMs: number): void {
-    if (type === packetType.puback) this.#pubacks += 1;
+    if (isLast(type, code)) this.#last += 1;
     this.#types.push(type);
     this.#packetIds.push(packetId);
     this.#codes.push(code);
@@ -138,3 +148,8 @@ export class Acknowledgements {
     this.#head = 0;
   }
 }
+
+const isLast = (type: AnswerType, code: number): boolean => type === packetType.puback || code >= FAILURE;
+
+/** The reason code of a PUBACK or PUBREC stands behind its packet identifier; without it it is a success. */
+const isFailure = (frame: Uint8Array): boolean => frame.length > 4 && (frame[4] ?? 0) >= FAILURE;

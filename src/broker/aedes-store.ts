@@ -10,7 +10,7 @@ import type { AedesPublishPacket, Client, Subscription as AedesSubscription } fr
 import type { EventBus } from "../events.ts";
 import type { Limits } from "./limits.ts";
 import type { RetainedMessages } from "./retained.ts";
-import type { Published, Session, Sessions } from "./sessions.ts";
+import type { Published, Sessions } from "./sessions.ts";
 
 interface HasId {
   readonly id: string;
@@ -35,19 +35,9 @@ const OVERHEAD_BYTES = 200;
 
 export class AedesStore {
   readonly #options: AedesStoreOptions;
-  /** Who has been given a message by its queue, by Aedes' number of the message. */
-  readonly #taken = new Map<number, ReadonlyMap<Session, unknown>>();
 
   constructor(options: AedesStoreOptions) {
     this.#options = options;
-  }
-
-  /** True when the client gets this message from its session's queue. */
-  took(brokerCounter: number, clientId: string): boolean {
-    const takers = this.#taken.get(brokerCounter);
-    if (takers === undefined) return false;
-    const session = this.#options.sessions.get(clientId);
-    return session !== undefined && takers.has(session);
   }
 
   async setup(): Promise<void> {}
@@ -82,10 +72,7 @@ export class AedesStore {
   }
 
   async outgoingEnqueueCombi(_: readonly never[], packet: Packet): Promise<void> {
-    const takers = this.#options.sessions.deliver(toPublished(packet));
-    if (takers.size === 0) return;
-    if (this.#taken.size === 0) setImmediate(() => this.#taken.clear());
-    this.#taken.set(packet.brokerCounter, takers); // Aedes shows it to live subscribers before the next turn
+    this.#options.sessions.deliver(toPublished(packet));
   }
 
   async addSubscriptions(): Promise<void> {}

@@ -1,16 +1,13 @@
 // Aedes behind our own contract: sessions, subscriptions, retained messages, wills, delivery to subscribers. What comes
 // from sockets passes connection.ts first; telemetry never reaches Aedes except to be shown to subscribers.
 //
-// Guards for aedes 2.0.0-beta.1 that live here (ADR 0002; the others stand beside what they guard):
-// - its tables that are keyed by names from the wire get a null prototype (a client called __proto__);
-// - it does not compare message numbers to find what a client has got already: they are not in the order of delivery, and
-//   a QoS 1 message was lost when a QoS 0 message overtook it.
+// Aedes' tables that are keyed by names from the wire get a null prototype (a client called __proto__); the other guards for
+// it stand beside what they guard (ADR 0002).
 
 import { randomUUID } from "node:crypto";
 import type { EventEmitter } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
-import { Aedes, type AedesOptions, type AuthenticateError, type Client, type PublishPacket } from "aedes";
-import { parser as createParser } from "mqtt-packet";
+import { Aedes, type AedesOptions, type Client, type PublishPacket } from "aedes";
 import { toError } from "../errors.ts";
 import type { EventBus } from "../events.ts";
 import type { Accept } from "../listener/listener.ts";
@@ -19,14 +16,19 @@ import type { Latency, Traffic } from "../telemetry.ts";
 import { Admission } from "./admission.ts";
 import { AedesStore } from "./aedes-store.ts";
 import type { Authenticate } from "./authenticate.ts";
+import { Arrivals } from "./arrivals.ts";
 import { isReservedTopic, rejectedTopic } from "./authorize.ts";
 import { type Connection, openConnection } from "./connection.ts";
-import type { ConnectionContext, ShownMessage } from "./connection-context.ts";
-import { createFanOut } from "./fan-out.ts";
+import type { ConnectionContext } from "./connection-context.ts";
+import { FanOut } from "./fan-out.ts";
+import { reasonCode } from "./frames.ts";
 import type { Limits } from "./limits.ts";
+import { toMessageProperties } from "./message-properties.ts";
+import { openThrottle } from "./rate-limit.ts";
 import { RetainedMessages } from "./retained.ts";
 import { Sessions } from "./sessions.ts";
 import { openSysTopics } from "./sys-topics.ts";
+import type { AedesClient } from "./target.ts";
 import { type Will, Wills } from "./wills.ts";
 
 /** Where telemetry goes: the intake and the journal, as far as a connection needs to know them. */
@@ -86,11 +88,16 @@ const SHOWN_PAYLOAD_BYTES = 1024;
 export async function openBroker(options: BrokerOptions): Promise<Broker> {
   const { target, limits, events, traffic, version } = options;
   const id = randomUUID();
-  const fanOut = createFanOut(`$SYS/${id}/`);
   const sessions = new Sessions(limits, events, (clientId) => {
     if (target.unfinished.has(clientId)) target.release(clientId, 0, Date.now());
   });
   for (const clientId of target.unfinished.keys()) sessions.adopt(clientId, performance.now());
+  const fanOut = new FanOut({
+    privatePrefix: `$SYS/${id}/`,
+    queueBytes: limits.subscriberQueueBytes,
+    events,
+    kept: sessions.kept,
+  });
   const retained = new RetainedMessages(limits);
   const store = new AedesStore({ sessions, retained, limits, events });
   const admission = new Admission();
@@ -105,21 +112,18 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     // Aedes' type for `mq` is the whole of mqemitter; FanOut has what Aedes uses of it. The same with the persistence.
     mq: fanOut as never,
     persistence: store as never,
-    // Enforced by connection.ts before anything is buffered; told to MQTT 5 clients by Aedes.
-    maximumPacketSize: limits.maximumPacketBytes,
+    // Enforced by connection.ts before anything is buffered; what was sent with an alias reaches Aedes with its topic.
+    maximumPacketSize: limits.maximumPacketBytes + limits.maximumTopicBytes,
     receiveMaximum: limits.maximumInflightQos2,
+    topicAliasMaximum: limits.topicAliases,
     maxTopicLevels: limits.maximumTopicLevels,
     maxClientsIdLength: 65_535,
     connectTimeout: limits.connectTimeoutMs,
-    drainTimeout: NEVER_MS, // a full subscriber is bounded by authorizeForward, and ended by its keep-alive
-    ...createHooks({ options, sessions, store, admission, connectionOf }),
+    drainTimeout: NEVER_MS, // who does not read its answers is not read either, and ended by its keep-alive
+    ...createHooks({ options, sessions, admission, connectionOf }),
   });
-  Object.assign(aedes, {
-    clients: Object.create(null),
-    brokers: Object.create(null),
-  });
+  Object.assign(aedes, { clients: Object.create(null), brokers: Object.create(null) });
   await aedes.listen();
-  const duplicates = createNoMemory(id);
   // Told by the connection that it concerns; an error event that nobody listens to would end the process.
   aedes.on("clientError", (client, error) => connectionOf(client)?.note(error));
   aedes.on("connectionError", (client, error) => connectionOf(client)?.note(error));
@@ -129,9 +133,12 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     if (mayPublishWill(options, will)) aedes.publish(toWillPacket(will), () => {});
   });
   let stopped = false;
+  const stack = new DisposableStack();
   const context: ConnectionContext = {
     ...options,
-    wireLimits: { ...limits, topicAliasMaximum: 0 },
+    wireLimits: { ...limits, topicAliasMaximum: limits.topicAliases },
+    throttle: stack.use(openThrottle()),
+    departed: (peer) => arrivals.departed(peer),
     connections,
     admission,
     sessions,
@@ -141,12 +148,13 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     stopped: () => stopped,
     attach(stream, connection) {
       byStream.set(stream, connection);
-      const client = aedes.handle(stream);
-      return Object.assign(client, { subscriptions: Object.create(null), duplicates });
+      const client = aedes.handle(stream) as AedesClient;
+      return Object.assign(client, { subscriptions: fanOut.subscriptionsOf(client, connection) });
     },
-    matches: (topic) => sessions.matches(topic) || fanOut.matches(topic),
-    matchVersion: () => fanOut.version + sessions.version,
-    show: (shown) => aedes.publish(toPacket(shown), () => {}),
+    audienceOf: (topic) => fanOut.audienceOf(topic),
+    show(audience, shown) {
+      if (fanOut.show(audience, shown)) aedes.publish(fanOut.forOthers(shown), () => {});
+    },
   };
   const publish = ({ topic, payload, qos = 0, retain = false }: OutgoingMessage): Promise<void> =>
     new Promise((resolve, reject) => {
@@ -156,7 +164,14 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
       );
     });
 
-  const stack = new DisposableStack();
+  const arrivals = stack.use(
+    new Arrivals({
+      limits,
+      events,
+      stopped: () => stopped,
+      begin: (socket, peer) => void openConnection(context, socket, peer),
+    }),
+  );
   stack.use(target.onDurable((to) => acknowledge(owing, to)));
   stack.use(
     target.onCongestion(() => {
@@ -186,23 +201,14 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   );
 
   return {
-    accept(socket, peer) {
-      if (stopped || connections.size >= limits.maximumConnections) {
-        const detail = stopped ? "the gateway is stopping" : `more than ${limits.maximumConnections} connections`;
-        events.emit("turnedAway", peer.remoteAddress, stopped ? "shutdown" : "limit", detail);
-        socket.on("error", () => {});
-        socket.destroy();
-        return;
-      }
-      openConnection(context, socket, peer);
-    },
+    accept: (socket, peer) => arrivals.accept(socket, peer),
     publish,
     stopReading() {
       stopped = true;
     },
     showRejected(message, rejection) {
       const topic = rejectedTopic(rejection.stream, message.deviceId);
-      if (fanOut.matches(topic))
+      if (!fanOut.audienceOf(topic).isEmpty)
         void publish({ topic, payload: toRejectedPayload(message, rejection) }).catch(() => {});
     },
     async [Symbol.asyncDispose]() {
@@ -247,36 +253,38 @@ async function waitUntilEmpty(connections: ReadonlySet<Connection>): Promise<voi
 interface Hooked {
   readonly options: BrokerOptions;
   readonly sessions: Sessions;
-  readonly store: AedesStore;
   readonly admission: Admission;
   readonly connectionOf: (client: Client | null) => Connection | undefined;
 }
 
+/** Why a client is not let in; `told`: what it is told when that is less. */
+interface Refusal {
+  readonly reason: string;
+  readonly code: number;
+  readonly told?: string;
+}
+
 type Hooks = Required<Pick<AedesOptions, "preConnect" | "authenticate" | "authorizePublish" | "authorizeForward">>;
 
-/** What Aedes asks: who may connect and publish, and what a subscriber is still given. */
-function createHooks({ options, sessions, store, admission, connectionOf }: Hooked): Hooks {
-  const { limits, events } = options;
-  const authenticate = async (client: Client, username: string | undefined, password: Buffer | undefined) => {
-    const result = await options.authenticate({ clientId: client.id, username, password });
-    if (result.kind === "refused") return refusal(result.reason);
-    const connection = connectionOf(client);
-    const isNew = connection?.outgoing?.lasts === true && sessions.isOneTooMany(client.id);
-    if (isNew) return refusal(`more than ${limits.sessions} sessions`, SERVER_UNAVAILABLE);
-    if (connection?.outgoing === undefined) return refusal("the connection has ended");
-    admission.enter(client.id, connection);
-    connection.admit(result.deviceId);
-    return null;
-  };
+/** What Aedes asks: who may connect and publish. */
+function createHooks({ options, sessions, admission, connectionOf }: Hooked): Hooks {
+  const admit = createAdmit({ options, sessions, admission, connectionOf });
   return {
     preConnect(client, packet, done) {
       connectionOf(client)?.outgoing?.prepare(packet);
       done(null, true);
     },
     authenticate(client, username, password, done) {
-      authenticate(client, username, password)
-        .then((error) => done(error, error === null))
-        .catch((cause: unknown) => done(refusal(toError(cause).message), false));
+      const refuse = ({ reason, code, told = reason }: Refusal): void => {
+        connectionOf(client)?.refuse(told, code);
+        done(Object.assign(new Error(reason), { returnCode: NOT_AUTHORIZED }), false);
+      };
+      admit(client, username, password)
+        .then((refusal) => (refusal === undefined ? done(null, true) : refuse(refusal)))
+        .catch((cause: unknown) => {
+          const told = "credentials cannot be checked now";
+          refuse({ reason: toError(cause).message, code: reasonCode.serverUnavailable, told });
+        });
     },
     // Telemetry and reserved topics from sockets end in connection.ts, wills in wills.ts.
     authorizePublish(client, packet, done) {
@@ -287,28 +295,41 @@ function createHooks({ options, sessions, store, admission, connectionOf }: Hook
       // For No Local: Aedes gives a message its publisher only after the queues have it.
       done(client === null ? null : (Object.assign(packet, { clientId: client.id }), null));
     },
-    // QoS 1 and 2 come from the session's queue; a full subscriber is passed over.
-    authorizeForward(client, packet) {
-      const { brokerCounter } = packet;
-      if (store.took(brokerCounter, client.id) || connectionOf(client)?.outgoing?.isRepeated(brokerCounter) !== false)
-        return null;
-      if (!client.conn.writableNeedDrain) return packet;
-      events.emit("dropped", client.id, packet.topic);
-      return null;
-    },
+    // QoS 0 goes out through fan-out.ts, QoS 1 and 2 from the session's queue: nothing is left for Aedes to deliver.
+    authorizeForward: () => null,
   };
 }
 
-/** For Aedes' `duplicates` of a client: every message is a new one. */
-const createNoMemory = (brokerId: string): object =>
-  Object.create(null, { [brokerId]: { get: () => 0, set: () => {}, enumerable: true } }) as object;
+type Admit = (
+  client: Client,
+  username: string | undefined,
+  password: Buffer | undefined,
+) => Promise<Refusal | undefined>;
 
-/** CONNACK return codes of 3.1.1; Aedes translates them for MQTT 5. */
-const SERVER_UNAVAILABLE = 3;
+/** Authenticates, and gives the client its id and its session. */
+function createAdmit({ options, sessions, admission, connectionOf }: Hooked): Admit {
+  const { limits, events } = options;
+  const { badUserNameOrPassword, notAuthorized, quotaExceeded, unspecifiedError } = reasonCode;
+  const hasEnded: Refusal = { reason: "the connection has ended", code: unspecifiedError };
+  return async (client, username, password) => {
+    const result = await options.authenticate({ clientId: client.id, username, password });
+    if (result.kind === "refused") {
+      return { reason: result.reason, code: username === undefined ? notAuthorized : badUserNameOrPassword };
+    }
+    const connection = connectionOf(client);
+    if (connection?.outgoing === undefined) return hasEnded;
+    if (connection.outgoing.lasts && sessions.isOneTooMany(client.id)) {
+      events.emit("limited", "sessions");
+      return { reason: `more than ${limits.sessions} sessions`, code: quotaExceeded };
+    }
+    admission.enter(client.id, connection);
+    connection.admit(result.deviceId);
+    return undefined;
+  };
+}
+
+/** For Aedes' own CONNACK, which the connection replaces. */
 const NOT_AUTHORIZED = 5;
-
-const refusal = (reason: string, returnCode = NOT_AUTHORIZED): AuthenticateError =>
-  Object.assign(new Error(reason), { returnCode });
 
 /** A will is judged like any other message; true: subscribers may see it. */
 function mayPublishWill({ target, events }: BrokerOptions, will: Will): boolean {
@@ -328,7 +349,8 @@ function mayPublishWill({ target, events }: BrokerOptions, will: Will): boolean 
     receivedAt: Date.now(),
     qos,
     packetId: 0,
-    ...(identity === undefined ? undefined : { identity }),
+    identity,
+    properties: toMessageProperties(will.properties),
   };
   const verdict = target.take(message, route);
   if (verdict.kind === "refused") events.emit("refused", clientId, topic, verdict.reason);
@@ -339,20 +361,6 @@ const toWillPacket = ({ clientId, topic, payload, qos, retain, properties }: Wil
   const packet = { cmd: "publish", topic, payload, qos, retain, dup: false, clientId } as const;
   return properties === undefined ? packet : { ...packet, properties };
 };
-
-/** A PUBLISH for Aedes; its MQTT 5 properties are read by the parser that Aedes uses too. */
-function toPacket({ topic, payload, qos, retain, clientId, packet }: ShownMessage): PublishPacket {
-  // With the publisher's id Aedes can keep it from a subscriber that asked for No Local [MQTT-3.8.3-3].
-  const shown = { cmd: "publish", topic, payload, qos, retain, dup: false, clientId } as const;
-  if (packet === undefined) return shown;
-  let properties: PublishPacket["properties"];
-  const parser = createParser({ protocolVersion: 5 });
-  parser.on("packet", (parsed) => {
-    if (parsed.cmd === "publish") properties = parsed.properties;
-  });
-  parser.parse(packet);
-  return properties === undefined ? shown : { ...shown, properties };
-}
 
 const toRejectedPayload = (message: Message, { reason, issues }: Rejection): string =>
   JSON.stringify({

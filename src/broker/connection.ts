@@ -6,19 +6,22 @@
 import type { Duplex } from "node:stream";
 import type { Client } from "aedes";
 import { toError } from "../errors.ts";
-import type { DisconnectReason } from "../events.ts";
+import type { DisconnectReason, LimitName } from "../events.ts";
 import type { Peer } from "../listener/listener.ts";
 import type { Offset, RefusalReason } from "../reading.ts";
 import { Acknowledgements } from "./acknowledgements.ts";
 import type { Holder } from "./admission.ts";
 import { AedesStream } from "./aedes-stream.ts";
+import { connectRefusal, keepAliveOf } from "./connack.ts";
 import { checkConnect, type ConnectFacts } from "./connect-check.ts";
 import type { ConnectionContext } from "./connection-context.ts";
 import { type Fault, FrameSplitter, packetType, type ProtocolVersion, reasonCode } from "./frames.ts";
 import { IncomingPublish, type SessionFacts } from "./incoming-publish.ts";
 import { Outgoing, type OutgoingOwner } from "./outgoing.ts";
+import type { Subscriber } from "./outbox.ts";
 import { checkPacket } from "./packet-check.ts";
 import { encodeConnackRefusal, encodeDisconnect } from "./packet-writer.ts";
+import { hasRateLimit, RateLimit } from "./rate-limit.ts";
 
 type Stage = "new" | "connecting" | "connected" | "closed";
 
@@ -34,7 +37,7 @@ const LINGER_MS = 2000;
 const UNSENT_FACTOR = 2;
 const SOCKET_QUEUE_BYTES = 262_144;
 
-export class Connection implements Holder, OutgoingOwner {
+export class Connection implements Holder, OutgoingOwner, Subscriber {
   readonly #context: ConnectionContext;
   readonly #socket: Duplex;
   readonly #peer: Peer;
@@ -52,13 +55,17 @@ export class Connection implements Holder, OutgoingOwner {
   #processing = false;
   #ended: { readonly reason: DisconnectReason; readonly detail: string } | undefined;
   #problem: string | undefined;
+  #refusal: Fault | undefined;
+  readonly #rate: RateLimit | undefined;
   #sinceMs = performance.now();
 
   constructor(context: ConnectionContext, socket: Duplex, peer: Peer) {
     this.#context = context;
     this.#socket = socket;
     this.#peer = peer;
-    this.#splitter = new FrameSplitter(context.limits.maximumPacketBytes);
+    const { limits } = context;
+    this.#splitter = new FrameSplitter(limits.maximumConnectBytes, "maximumConnectBytes");
+    if (hasRateLimit(limits)) this.#rate = new RateLimit(limits, this.#sinceMs, (limit) => this.#countLimit(limit));
     this.#publish = new IncomingPublish(
       context,
       {
@@ -108,6 +115,11 @@ export class Connection implements Holder, OutgoingOwner {
     this.#problem ??= error.message;
   }
 
+  /** Aedes is going to refuse the CONNECT: what the client is told of it. */
+  refuse(reason: string, code: number): void {
+    this.#refusal = { reason, code };
+  }
+
   /** Writes the acknowledgements of what is on disk. Returns true when more are owed. */
   acknowledge(durable: Offset, nowMs: number): boolean {
     const before = this.#owed.size;
@@ -123,11 +135,16 @@ export class Connection implements Holder, OutgoingOwner {
       if (silentMs > LINGER_MS) this.#socket.destroy();
     } else if (this.#stage === "new" || this.#stage === "connecting") {
       const { connectTimeoutMs } = this.#context.limits;
-      if (silentMs > connectTimeoutMs) this.#end("connect-timeout", `no CONNECT within ${connectTimeoutMs} ms`);
+      if (silentMs > connectTimeoutMs) {
+        this.#countLimit("connectTimeoutMs");
+        this.#end("connect-timeout", `no CONNECT within ${connectTimeoutMs} ms`);
+      }
     } else {
-      const keepAliveS = this.#facts?.keepAliveS ?? 0;
-      // [MQTT-3.1.2-22]; a client that is not being read may have spoken.
-      if (keepAliveS > 0 && silentMs > keepAliveS * 1500 && !this.#socket.isPaused()) {
+      const keepAliveS = this.#facts === undefined ? 0 : keepAliveOf(this.#facts, this.#context.limits);
+      if (this.#socket.isPaused()) {
+        this.#sinceMs = nowMs; // who is not being read may have spoken
+      } else if (keepAliveS > 0 && silentMs > keepAliveS * 1500) {
+        // [MQTT-3.1.2-22]
         this.#end(
           "keep-alive",
           `nothing received for 1.5 times its keep-alive of ${keepAliveS} s`,
@@ -150,6 +167,27 @@ export class Connection implements Holder, OutgoingOwner {
 
   destroy(): void {
     this.#socket.destroy();
+  }
+
+  // — From the fan-out —
+
+  get version(): ProtocolVersion {
+    return this.#version;
+  }
+
+  get largestPacketBytes(): number {
+    return this.#facts?.maximumPacketBytes ?? Number.POSITIVE_INFINITY;
+  }
+
+  get waitingBytes(): number | undefined {
+    return this.#stage === "connected" && this.#ended === undefined ? this.#unsentBytes() : undefined;
+  }
+
+  sendPublishes(bytes: Buffer, packets: number, payloadBytes: number): void {
+    if (this.waitingBytes === undefined) return;
+    this.#context.traffic.publishSent += packets;
+    this.#context.traffic.publishBytesSent += payloadBytes;
+    this.#write(bytes, packets);
   }
 
   // — From the socket —
@@ -184,10 +222,22 @@ export class Connection implements Holder, OutgoingOwner {
         break;
       }
       this.#context.traffic.packetsReceived += 1;
+      this.#rate?.take(splitter.buffer[splitter.start] ?? 0, splitter.end - splitter.start);
       this.#packet(splitter.buffer, splitter.start, splitter.bodyStart, splitter.end);
     }
     this.#processing = false;
     if (this.#owed.size > 0) this.#context.owing.add(this);
+  }
+
+  #countLimit(limit: LimitName): void {
+    this.#context.events.emit("limited", limit);
+  }
+
+  /** A client that sends faster than its limit is not read for a while: the throttle asks again. */
+  #isTooFast(): boolean {
+    if (this.#rate?.isExceeded(performance.now()) !== true) return false;
+    this.#context.throttle.wait(this);
+    return true;
   }
 
   /** True while nothing more may be taken from the socket. */
@@ -198,7 +248,8 @@ export class Connection implements Holder, OutgoingOwner {
       // A journal that cannot take more holds what would go to it: a device may connect, a subscriber is served.
       (this.#context.target.congested() && isForJournal(this.#splitter.nextByte)) ||
       this.#context.stopped() ||
-      this.#unsentBytes() > this.#context.limits.subscriberQueueBytes * UNSENT_FACTOR + SOCKET_QUEUE_BYTES
+      this.#unsentBytes() > this.#context.limits.subscriberQueueBytes * UNSENT_FACTOR + SOCKET_QUEUE_BYTES ||
+      this.#isTooFast()
     );
   }
 
@@ -238,6 +289,13 @@ export class Connection implements Holder, OutgoingOwner {
     }
     this.#facts = facts;
     this.#version = facts.version;
+    const refusal = connectRefusal(facts, this.#context.limits);
+    if (refusal !== undefined) {
+      this.#fault(refusal);
+      return;
+    }
+    this.#splitter.maximumPacketBytes = this.#context.limits.maximumPacketBytes;
+    this.#splitter.limit = "maximumPacketBytes";
     this.#stage = "connecting";
     this.#socket.pause();
     const out = new Outgoing(this.#context, this, this.#owed, facts);
@@ -280,10 +338,18 @@ export class Connection implements Holder, OutgoingOwner {
     this.#end("error", toError(cause).message, reasonCode.implementationSpecific);
   }
 
-  refused(code: number): boolean {
-    const reason = code === 0x87 || code === 0x86 || code === 4 || code === 5 ? "not-authorized" : "protocol";
-    this.#ended ??= { reason, detail: `CONNECT refused with code ${code}: ${this.#problem ?? "see MQTT"}` };
-    return true;
+  refused(aedesCode: number): boolean {
+    const code = this.#refusal?.code ?? aedesCode;
+    const isLimit = code === reasonCode.quotaExceeded;
+    const isUnknown = code === 0x87 || code === 0x86 || code === 4 || code === 5;
+    const why = this.#refusal?.reason ?? this.#problem ?? "see MQTT";
+    this.#ended ??= {
+      reason: isLimit ? "limit" : isUnknown ? "not-authorized" : "protocol",
+      detail: `CONNECT refused with code ${code}: ${why}`,
+    };
+    if (this.#refusal === undefined) return true;
+    this.#write(encodeConnackRefusal(this.#version, code, why, this.#facts?.maximumPacketBytes));
+    return false;
   }
 
   accepted(session: SessionFacts): void {
@@ -300,7 +366,7 @@ export class Connection implements Holder, OutgoingOwner {
   }
 
   #aedesEnded(error: Error | null): void {
-    this.#end("error", this.#problem ?? error?.message ?? "the broker ended it");
+    this.#end("error", this.#problem ?? error?.message ?? "the broker ended it", reasonCode.unspecifiedError);
   }
 
   // — The end —
@@ -311,9 +377,10 @@ export class Connection implements Holder, OutgoingOwner {
       this.#context.events.emit("received", 0);
       this.#context.events.emit("refused", this.clientId, "", refused);
     }
+    if (fault.limit !== undefined) this.#countLimit(fault.limit);
     const reason = fault.code === reasonCode.packetTooLarge ? "packet-too-large" : "protocol";
     if (this.#stage === "new" && fault.version !== undefined)
-      this.#write(encodeConnackRefusal(fault.version, fault.code));
+      this.#write(encodeConnackRefusal(fault.version, fault.code, fault.reason, this.#facts?.maximumPacketBytes));
     this.#end(reason, fault.reason, fault.code);
   }
 
@@ -325,7 +392,7 @@ export class Connection implements Holder, OutgoingOwner {
     if (first && code !== undefined && this.#stage === "connected") {
       // What is on disk is acknowledged before the goodbye.
       this.acknowledge(this.#context.target.durable(), performance.now());
-      this.#write(encodeDisconnect(this.#version, code, detail));
+      this.#write(encodeDisconnect(this.#version, code, detail, this.#facts?.maximumPacketBytes));
     }
     this.#sinceMs = performance.now();
     this.#leave();
@@ -341,6 +408,7 @@ export class Connection implements Holder, OutgoingOwner {
     const { clientId } = this;
     this.#stage = "closed";
     context.connections.delete(this);
+    context.departed(this.#peer);
     context.owing.delete(this);
     context.traffic.socketsOpen -= 1;
     this.#leave();

@@ -1,87 +1,211 @@
-// Delivery to live subscribers: the emitter that Aedes publishes through (its `mq` option).
+// Delivery to live subscribers: of telemetry, and as the emitter that Aedes publishes through (its `mq` option).
 //
 // Aedes' own emitter runs at most 100 deliveries at a time and calls back when the slowest subscriber has taken the
-// message, so one frozen subscriber stops live delivery for everybody. This one hands the message to each subscriber
-// and calls back at once; how much may wait for a subscriber is bounded where it is written (`authorizeForward` refuses
-// a connection whose queue is full). It also tells, without a lookup per message, whether anybody listens to a topic.
+// message, so one frozen subscriber stops live delivery for everybody. This one calls back at once; how much may wait
+// for a subscriber is bounded by its outbox.
+//
+// QoS 0, be it the message's or what was granted, is written here: once for all subscribers alike, and without Aedes,
+// which would make two objects, a closure and a packet per subscriber. QoS 1 and 2 come from the session's queue
+// (sessions.ts). Each client is given one copy with the highest QoS that was granted to it [MQTT-3.3.4-2]; Aedes would lower
+// the QoS for a filter without wildcards only [MQTT-3.8.4-8].
 
-import type { AedesPublishPacket } from "aedes";
-import { Qlobber } from "qlobber";
+import { Buffer } from "node:buffer";
+import type { AedesPublishPacket, PublishPacket } from "aedes";
+import type { EventBus } from "../events.ts";
+import { type Audience, Audiences } from "./audience.ts";
+import type { ShownMessage } from "./connection-context.ts";
+import type { KeptFilters } from "./kept-filters.ts";
+import { LivePacket, Shapes } from "./live-packet.ts";
+import { decodeProperties, encodeProperties, withoutTopicAlias, withoutWillDelay } from "./live-properties.ts";
+import { Outbox, Outboxes, type Subscriber } from "./outbox.ts";
+import type { AedesClient, AedesSubscription, LiveSubscription, Target } from "./target.ts";
 
-type Deliver = (packet: AedesPublishPacket, done: () => void) => void;
-
-export interface FanOut {
-  /** True when a live subscriber's filter matches the topic. */
-  matches(topic: string): boolean;
-  /** Live subscriptions. */
-  readonly subscriptions: number;
-  /** Changes whenever a subscription comes or goes: a `matches` answer is good for as long as it stays the same. */
-  readonly version: number;
-  // The part of mqemitter's interface that Aedes uses.
-  readonly current: number;
-  readonly concurrency: number;
-  on(filter: string, deliver: Deliver, done?: () => void): FanOut;
-  removeListener(filter: string, deliver: Deliver, done?: () => void): FanOut;
-  emit(packet: AedesPublishPacket, done?: (error?: Error) => void): FanOut;
-  close(done: () => void): void;
+export interface FanOutOptions {
+  /** Topics of Aedes' own housekeeping (`$SYS/<broker id>/`), which no client is shown. */
+  readonly privatePrefix: string;
+  /** What may wait for one subscriber. */
+  readonly queueBytes: number;
+  readonly events: EventBus;
+  readonly kept: KeptFilters;
 }
 
-/** Aedes listens to three topics of its own. */
-const INTERNAL_SUBSCRIPTIONS = 3;
+/** What Aedes emits; `clientId` is that of the publisher. */
+type Emitted = AedesPublishPacket & { readonly clientId?: string };
 
 const ignore = (): void => {};
 
-/** `privatePrefix`: topics of Aedes' own housekeeping (`$SYS/<broker id>/`), which no client is shown. */
-export function createFanOut(privatePrefix: string): FanOut {
-  const filters = new Qlobber<Deliver>({
-    separator: "/",
-    wildcard_one: "+",
-    wildcard_some: "#",
-    match_empty_levels: true, // [MQTT-4.7.1-3]
-  });
-  let version = 0;
-  let subscriptions = -INTERNAL_SUBSCRIPTIONS;
-  let closed = false;
-  const fanOut: FanOut = {
-    current: 0,
-    concurrency: 0,
-    get version() {
-      return version;
-    },
-    get subscriptions() {
-      return Math.max(0, subscriptions);
-    },
-    // A filter that starts with a wildcard does not match $-topics [MQTT-4.7.2-1]; Aedes checks that on delivery.
-    matches: (topic) => filters.match(topic).length > 0,
-    on(filter, deliver, done) {
-      version += 1;
-      subscriptions += 1;
-      filters.add(filter, deliver);
-      if (done !== undefined) setImmediate(done);
-      return fanOut;
-    },
-    removeListener(filter, deliver, done) {
-      version += 1;
-      subscriptions -= 1;
-      filters.remove(filter, deliver);
-      if (done !== undefined) setImmediate(done);
-      return fanOut;
-    },
-    emit(packet, done = ignore) {
-      if (closed) {
-        done(new Error("the broker is closed"));
-        return fanOut;
-      }
-      if (!packet.topic.startsWith(privatePrefix)) {
-        for (const deliver of filters.match(packet.topic)) deliver(packet, ignore);
-      }
-      done();
-      return fanOut;
-    },
-    close(done) {
-      closed = true;
-      setImmediate(done);
-    },
-  };
-  return fanOut;
+export class FanOut {
+  readonly #privatePrefix: string;
+  readonly #audiences: Audiences;
+  readonly #outboxes: Outboxes;
+  readonly #packet = new LivePacket();
+  /** By what Aedes registers for it. */
+  readonly #live = new WeakMap<object, LiveSubscription>();
+  /** Payloads of telemetry that was shown with QoS 0 and goes through Aedes for the others. */
+  readonly #shown = new WeakSet<object>();
+  #closed = false;
+
+  constructor({ privatePrefix, queueBytes, events, kept }: FanOutOptions) {
+    this.#privatePrefix = privatePrefix;
+    this.#audiences = new Audiences(kept, new Shapes());
+    this.#outboxes = new Outboxes(queueBytes, events);
+  }
+
+  /** Live subscriptions. */
+  get subscriptions(): number {
+    return this.#audiences.size;
+  }
+
+  /** Who listens to the topic; good for as long as it is current. */
+  audienceOf(topic: string): Audience {
+    return this.#audiences.of(topic);
+  }
+
+  /**
+   * The table of a client's subscriptions, for Aedes: it writes there what it then registers with `on`, which says nothing
+   * of the client or of its options.
+   */
+  subscriptionsOf(client: AedesClient, subscriber: Subscriber): Record<string, AedesSubscription> {
+    let outbox: Outbox | undefined; // most clients only publish
+    return new Proxy<Record<string, AedesSubscription>>(Object.create(null), {
+      set: (table, filter: string, inAedes: AedesSubscription) => {
+        table[filter] = inAedes;
+        outbox ??= new Outbox(subscriber, this.#outboxes);
+        this.#live.set(inAedes.func, { filter, client, outbox, granted: inAedes.qos, inAedes });
+        return true;
+      },
+    });
+  }
+
+  /**
+   * Shows a PUBLISH of accepted telemetry to those who get it with QoS 0. True: Aedes must have it too, as `forOthers`
+   * gives it, for those who get it with QoS 1 or 2, or to retain it.
+   */
+  show(audience: Audience, shown: ShownMessage): boolean {
+    const { clientId, buffer, view } = shown;
+    const packet = this.#packet;
+    packet.payload = buffer;
+    packet.payloadStart = view.payloadStart;
+    packet.payloadEnd = view.payloadEnd;
+    packet.properties = buffer;
+    packet.propertiesStart = view.propertiesStart;
+    packet.propertiesEnd = view.propertiesEnd;
+    if (view.topicAlias !== 0) this.#useProperties(withoutTopicAlias(buffer, view));
+    this.#deliver(audience, clientId, view.qos, view.retain);
+    return view.retain || (audience.needsAedes(view.qos) && hasTaker(audience, clientId));
+  }
+
+  /** The same for Aedes, which retains it, queues it, and gives it to those who get it with QoS 1 or 2. */
+  forOthers(shown: ShownMessage): PublishPacket {
+    const packet = toPacket(shown);
+    this.#shown.add(packet.payload as Buffer);
+    return packet;
+  }
+
+  // — What Aedes uses of mqemitter —
+
+  readonly current = 0;
+  readonly concurrency = 0;
+
+  on(_filter: string, deliver: object, done?: () => void): this {
+    const subscription = this.#live.get(deliver);
+    // Aedes listens to three topics of its own, for the sake of other brokers.
+    if (subscription !== undefined) this.#audiences.add(subscription);
+    if (done !== undefined) setImmediate(done);
+    return this;
+  }
+
+  removeListener(_filter: string, deliver: object, done?: () => void): this {
+    const subscription = this.#live.get(deliver);
+    if (subscription !== undefined) this.#audiences.remove(subscription);
+    // At once: a SUBSCRIBE in the same bytes must not find the filter that Aedes forgets when it is called back.
+    done?.();
+    return this;
+  }
+
+  emit(packet: Emitted, done: (error?: Error) => void = ignore): this {
+    if (this.#closed) {
+      done(new Error("the broker is closed"));
+      return this;
+    }
+    if (!packet.topic.startsWith(this.#privatePrefix)) this.#emit(packet);
+    done();
+    return this;
+  }
+
+  close(done: () => void): void {
+    this.#closed = true;
+    setImmediate(done);
+  }
+
+  // — Both ways —
+
+  #emit(packet: Emitted): void {
+    const audience = this.#audiences.of(packet.topic);
+    if (audience.targets.length === 0) return;
+    withoutWillDelay(packet);
+    const clientId = packet.clientId ?? "";
+    if (!this.#shown.has(packet.payload as Buffer)) this.#showPacket(audience, clientId, packet);
+  }
+
+  #showPacket(audience: Audience, clientId: string, { payload, properties, qos, retain }: Emitted): void {
+    const packet = this.#packet;
+    packet.payload = Buffer.isBuffer(payload) ? payload : Buffer.from(payload);
+    packet.payloadStart = 0;
+    packet.payloadEnd = packet.payload.length;
+    this.#useProperties(properties === undefined ? nothing : encodeProperties(properties));
+    this.#deliver(audience, clientId, qos, retain);
+  }
+
+  #useProperties(properties: Buffer): void {
+    this.#packet.properties = properties;
+    this.#packet.propertiesStart = 0;
+    this.#packet.propertiesEnd = properties.length;
+  }
+
+  /** Gives the packet to those whose QoS is 0, or all if the message's is. */
+  #deliver(audience: Audience, clientId: string, qos: number, retain: boolean): void {
+    const packet = this.#packet;
+    packet.topic = audience.encodedTopic;
+    packet.begin();
+    for (const each of audience.targets) {
+      if (qos > 0 && each.qos > 0 && each.own === undefined) continue;
+      const target = targetFor(each, clientId);
+      if (target === undefined || (qos > 0 && target.qos > 0)) continue;
+      target.outbox.take(packet, retain ? target.retainedShape : target.shape, audience.topic);
+    }
+  }
+}
+
+const nothing: Buffer = Buffer.alloc(0);
+
+/** Its MQTT 5 properties are read by the parser that Aedes uses too. Aedes may keep it: the payload is copied. */
+function toPacket({ topic, clientId, buffer, start, end, view }: ShownMessage): PublishPacket {
+  const { qos, retain, payloadStart, payloadEnd, propertiesStart, propertiesEnd } = view;
+  const payload = Buffer.from(buffer.subarray(payloadStart, payloadEnd));
+  const packet = { cmd: "publish", topic, payload, qos, retain, dup: false, clientId } as const;
+  if (propertiesStart === propertiesEnd) return packet;
+  const properties = decodeProperties(buffer.subarray(start, end));
+  return properties === undefined ? packet : { ...packet, properties };
+}
+
+/**
+ * False when all that would get the message with QoS 1 or 2 are full, and end with their connection: then it is dropped
+ * for them here, since Aedes would do much for it before it asks `authorizeForward`.
+ */
+function hasTaker(audience: Audience, clientId: string): boolean {
+  if (audience.isKept) return true;
+  const { targets, topic } = audience;
+  for (const { qos, client } of targets) if (qos > 0 && !client.conn.writableNeedDrain) return true;
+  for (const each of targets) {
+    const target = targetFor(each, clientId);
+    if (target !== undefined && target.qos > 0) target.outbox.refuse(topic);
+  }
+  return false;
+}
+
+/** Undefined when the client is not to be given its own message. */
+function targetFor(target: Target, clientId: string): Target | undefined {
+  if (target.own === undefined || target.clientId !== clientId) return target;
+  return target.own === "none" ? undefined : target.own;
 }

@@ -4,15 +4,17 @@
 //   variable          1 to 4 bytes of 7 bits, the lowest first; bit 7 says that another follows
 //   PUBACK … PUBCOMP  type << 4 | flags, 2, packet id : u16                                       3.1, 3.1.1, and 5 on success
 //                     type << 4 | flags, 3, packet id : u16, reason : u8                          5
-//                     type << 4 | flags, n, packet id : u16, reason : u8, properties              5, with a Reason String
+//                     type << 4 | flags, n, packet id : u16, reason : u8, properties              5, with a reason to tell
 //   DISCONNECT        0xe0, n, reason : u8, properties                                            5 only
 //   CONNACK           0x20, 2, 0, return code : u8                                                3.1, 3.1.1
-//                     0x20, 3, 0, reason : u8, 0                                                  5
-//   properties        length : variable, then 0x1f (Reason String), length : u16, UTF-8
+//                     0x20, n, 0, reason : u8, properties                                         5
+//   properties        length : variable, then 0x1f (Reason String), length : u16, UTF-8,
+//                     then for each 0x26 (User Property), length : u16, name, length : u16, value
 //
 // Clauses are cited with their number in MQTT 5; those that only 3.1.1 has say so.
 
 import { Buffer } from "node:buffer";
+import type { LimitName } from "../events.ts";
 
 /** MQTT 3.1 (3), 3.1.1 (4) and 5 (5): the protocol level of CONNECT. */
 export type ProtocolVersion = 3 | 4 | 5;
@@ -39,14 +41,19 @@ export type AckType = 4 | 5 | 6 | 7;
 
 /** The MQTT 5 reason codes that the checks and the connection give. */
 export const reasonCode = {
+  noMatchingSubscribers: 0x10,
+  unspecifiedError: 0x80,
   malformedPacket: 0x81,
   protocolError: 0x82,
   /** The packet is right but this gateway does not take it. */
   implementationSpecific: 0x83,
   unsupportedProtocolVersion: 0x84,
   clientIdentifierNotValid: 0x85,
+  badUserNameOrPassword: 0x86,
   notAuthorized: 0x87,
+  serverUnavailable: 0x88,
   serverShuttingDown: 0x8b,
+  badAuthenticationMethod: 0x8c,
   keepAliveTimeout: 0x8d,
   sessionTakenOver: 0x8e,
   topicFilterInvalid: 0x8f,
@@ -55,6 +62,8 @@ export const reasonCode = {
   topicAliasInvalid: 0x94,
   packetTooLarge: 0x95,
   quotaExceeded: 0x97,
+  payloadFormatInvalid: 0x99,
+  retainNotSupported: 0x9a,
 } as const;
 
 /** Why a packet must be refused. The connection ends with it: nothing of the packet, nor what follows, may be used. */
@@ -65,6 +74,8 @@ export interface Fault {
   readonly code: number;
   /** Of a CONNECT: the version in which the client can be answered; undefined while it is not known. */
   readonly version?: ProtocolVersion | undefined;
+  /** The limit of the configuration that the packet is beyond, if it is that. */
+  readonly limit?: LimitName | undefined;
 }
 
 /** Bounds of the gateway's own, beyond what MQTT says. */
@@ -109,7 +120,10 @@ export class FrameSplitter {
   /** Set when the bytes cannot be split any further; `next` is false from then on. */
   fault: Fault | undefined = undefined;
 
-  readonly #maximumPacketBytes: number;
+  /** For the packets after the one that `next` has moved to. */
+  maximumPacketBytes: number;
+  /** The setting that it comes from. */
+  limit: LimitName | undefined;
   #chunk: Buffer = nothing;
   #at = 0;
   /** The begin of a packet whose rest has not arrived: the first #partialBytes of #partial. Grows as bytes arrive. */
@@ -117,8 +131,9 @@ export class FrameSplitter {
   #partialBytes = 0;
 
   /** `maximumPacketBytes` counts the whole packet with its fixed header, as Maximum Packet Size of MQTT 5 does. */
-  constructor(maximumPacketBytes: number) {
-    this.#maximumPacketBytes = maximumPacketBytes;
+  constructor(maximumPacketBytes: number, limit?: LimitName) {
+    this.maximumPacketBytes = maximumPacketBytes;
+    this.limit = limit;
   }
 
   /** Bytes that were pushed and not handed out yet. */
@@ -161,12 +176,12 @@ export class FrameSplitter {
       length |= (byte & 0x7f) << (7 * (index - 1));
       if (byte < 0x80) {
         const size = index + 1 + length;
-        if (size <= this.#maximumPacketBytes) {
+        if (size <= this.maximumPacketBytes) {
           this.bodyStart = at + index + 1;
           return size;
         }
-        const reason = `packet of ${size} bytes, at most ${this.#maximumPacketBytes} are allowed`;
-        this.fault = { reason, code: reasonCode.packetTooLarge };
+        const reason = `packet of ${size} bytes, at most ${this.maximumPacketBytes} are allowed`;
+        this.fault = { reason, code: reasonCode.packetTooLarge, limit: this.limit };
         return 0;
       }
     }

@@ -2,8 +2,7 @@
 // made true to the specification:
 //
 //   CONNACK              is written anew: session present, properties
-//   PUBLISH, QoS 0       waits for CONNACK; is not sent when larger than the client takes
-//   PUBLISH, QoS 1, 2    comes from the session's queue and not from Aedes
+//   PUBLISH              does not come from Aedes: QoS 0 from the fan-out, QoS 1 and 2 from the session's queue
 //   PUBACK … PUBCOMP     take their place in the order of acknowledgements
 //   SUBACK, UNSUBACK     are replaced by the answer to what the client asked; retained messages follow
 
@@ -56,10 +55,6 @@ export class Outgoing implements QueueLink, RetainedReceiver {
   #accepted = false;
   #requests: SubscribeRequests | undefined;
   #retained: RetainedDelivery | undefined;
-  /** PUBLISH packets that came before CONNACK. */
-  #early: Buffer[] = [];
-  #earlyBytes = 0;
-  #lastShown = -1;
 
   constructor(context: ConnectionContext, owner: OutgoingOwner, owed: Acknowledgements, facts: ConnectFacts) {
     this.#context = context;
@@ -143,7 +138,6 @@ export class Outgoing implements QueueLink, RetainedReceiver {
     const will = this.#accepted ? this.#will : undefined;
     this.#session = undefined;
     this.#will = undefined;
-    this.#early = [];
     this.#retained?.stop();
     const expiryMs = this.#expiryS === NEVER_S ? Infinity : this.#expiryS * 1_000;
     if (will !== undefined) {
@@ -199,13 +193,6 @@ export class Outgoing implements QueueLink, RetainedReceiver {
     if (sessionExpiryS !== undefined) this.#expiryS = Math.min(sessionExpiryS, this.#context.limits.sessionExpiryS);
   }
 
-  /** True when Aedes shows the client a message again, because another of its subscriptions matches too. */
-  isRepeated(brokerCounter: number): boolean {
-    const isRepeated = brokerCounter === this.#lastShown;
-    this.#lastShown = brokerCounter;
-    return isRepeated;
-  }
-
   /** The socket takes more. */
   pump(): void {
     this.#session?.pump();
@@ -227,7 +214,7 @@ export class Outgoing implements QueueLink, RetainedReceiver {
       case packetType.connack:
         return this.#connack(buffer[bodyStart + 1] ?? 0xff);
       case packetType.publish:
-        return this.#publish(buffer, start, bodyStart, end);
+        return false; // none that is for the client comes this way
       case packetType.puback:
       case packetType.pubrec: {
         const frame = Buffer.from(buffer.subarray(start, end));
@@ -253,28 +240,9 @@ export class Outgoing implements QueueLink, RetainedReceiver {
     this.#accepted = true;
     const facts = { present: this.#isPresent, assignedId: this.#assignedId, expiryS: this.#expiryS };
     this.write([encodeAccepted(this.#facts, facts, this.#context.limits)]);
-    this.#owner.accepted({ cleanStart: this.#facts.cleanStart, lasts: this.lasts });
-    for (const packet of this.#early) this.write([packet]);
-    this.#early = [];
+    const { cleanStart, requestProblemInformation: wantsReasons, maximumPacketBytes } = this.#facts;
+    this.#owner.accepted({ cleanStart, lasts: this.lasts, wantsReasons, maximumPacketBytes });
     this.#session.attach(this);
-    return false;
-  }
-
-  #publish(buffer: Buffer, start: number, bodyStart: number, end: number): boolean {
-    // What Aedes still shows to a subscription that has just ended.
-    if (((buffer[start] ?? 0) & 0x06) !== 0) return false;
-    const { limits } = this.#context;
-    const bytes = end - start;
-    const isEarly = !this.#accepted;
-    const fits = bytes <= this.maximumPacketBytes;
-    if (fits && !isEarly) return true;
-    if (fits && this.#earlyBytes + bytes <= limits.subscriberQueueBytes) {
-      this.#early.push(Buffer.from(buffer.subarray(start, end)));
-      this.#earlyBytes += bytes;
-      return false;
-    }
-    const topicEnd = bodyStart + 2 + buffer.readUInt16BE(bodyStart);
-    this.dropped(buffer.toString("utf8", bodyStart + 2, topicEnd));
     return false;
   }
 

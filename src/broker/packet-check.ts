@@ -9,9 +9,10 @@
 //   AUTH                5 only: reason : u8, properties
 
 import type { Buffer } from "node:buffer";
-import type { QoS } from "../reading.ts";
+import type { MessageProperties, QoS } from "../reading.ts";
 import { packetType, reasonCode } from "./frames.ts";
 import type { Fault, ProtocolVersion, WireLimits } from "./frames.ts";
+import { PropertyMemory } from "./message-properties.ts";
 import { PacketReader, isAscii, scanText, topicNameFault } from "./packet-reader.ts";
 import { readProperties } from "./properties.ts";
 
@@ -40,11 +41,20 @@ export class PublishView {
   topicAlias = 0;
   payloadStart = 0;
   payloadEnd = 0;
+  /** Of the last PUBLISH with properties; none is made for a client that never sends any. */
+  memory: PropertyMemory | undefined;
 }
 
 /** The topic as text; "" when it comes from an alias. */
 export const topicOf = (buffer: Buffer, view: PublishView): string =>
   buffer.toString(view.topicIsAscii ? "latin1" : "utf8", view.topicStart, view.topicEnd);
+
+/** What the PUBLISH says beside its payload; undefined: nothing. The same object while a client gives the same. */
+export function propertiesOf(buffer: Buffer, view: PublishView): MessageProperties | undefined {
+  const { propertiesStart, propertiesEnd, memory } = view;
+  if (propertiesStart === propertiesEnd) return undefined;
+  return memory?.decode(buffer, propertiesStart, propertiesEnd);
+}
 
 /** Checks a PUBLISH of a client whose body lies from `bodyStart` to `end`, and says in `into` where its parts are. */
 export function checkPublish(
@@ -111,17 +121,28 @@ function checkPublishProperties(
   into: PublishView,
   limits: WireLimits,
 ): Fault | undefined {
+  const { memory } = into;
+  if (memory?.isAt(buffer, at, end) === true) {
+    into.topicAlias = memory.topicAlias;
+    into.propertiesStart = at + memory.lengthBytes;
+    into.propertiesEnd = at + memory.length;
+    return undefined;
+  }
   const reader = new PacketReader(buffer, at, end, "PUBLISH", limits);
   const { topicAlias = 0 } = readProperties(reader, packetType.publish);
   if (topicAlias > limits.topicAliasMaximum) {
-    reader.fail(topicAliasInvalid, `Topic Alias is ${topicAlias}, at most ${limits.topicAliasMaximum} [MQTT-3.3.2-9]`);
+    const reason = `Topic Alias is ${topicAlias}, at most ${limits.topicAliasMaximum} [MQTT-3.3.2-9]`;
+    reader.fail(topicAliasInvalid, reason, "topicAliases");
   }
   into.topicAlias = topicAlias;
   let start = at;
   while (((buffer[start] ?? 0) & 0x80) !== 0) start++;
   into.propertiesStart = start + 1;
   into.propertiesEnd = reader.at;
-  return reader.fault;
+  if (reader.fault !== undefined) return reader.fault;
+  into.memory ??= new PropertyMemory();
+  into.memory.remember(buffer, at, into.propertiesStart, into.propertiesEnd, topicAlias);
+  return undefined;
 }
 
 /**
@@ -215,7 +236,8 @@ function checkFilters(reader: PacketReader, type: number, version: ProtocolVersi
     checkOptions(reader, options, version);
     if (version === 5 && filter.startsWith("$share/")) checkShared(reader, filter, options);
     if (++filters > maximumFiltersPerSubscribe) {
-      reader.fail(quotaExceeded, `more than ${maximumFiltersPerSubscribe} topic filters`);
+      const reason = `more than ${maximumFiltersPerSubscribe} topic filters`;
+      reader.fail(quotaExceeded, reason, "maximumFiltersPerSubscribe");
     }
   }
   const clause = type === packetType.subscribe ? "MQTT-3.8.3-2" : "MQTT-3.10.3-2";

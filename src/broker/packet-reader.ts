@@ -2,6 +2,7 @@
 
 import { isUtf8 } from "node:buffer";
 import type { Buffer } from "node:buffer";
+import type { LimitName } from "../events.ts";
 import { reasonCode } from "./frames.ts";
 import type { Fault, WireLimits } from "./frames.ts";
 
@@ -58,11 +59,13 @@ export function topicNameFault(
 
 function sizeFault(bytes: number, scan: number, limits: WireLimits, what: string, code: number): Fault | undefined {
   if (bytes > limits.maximumTopicBytes) {
-    return { reason: `${what} has ${bytes} bytes, at most ${limits.maximumTopicBytes} are allowed`, code };
+    const reason = `${what} has ${bytes} bytes, at most ${limits.maximumTopicBytes} are allowed`;
+    return { reason, code, limit: "maximumTopicBytes" };
   }
   const levels = (scan >>> 3) + 1;
   if (levels <= limits.maximumTopicLevels) return undefined;
-  return { reason: `${what} has ${levels} levels, at most ${limits.maximumTopicLevels} are allowed`, code };
+  const reason = `${what} has ${levels} levels, at most ${limits.maximumTopicLevels} are allowed`;
+  return { reason, code, limit: "maximumTopicLevels" };
 }
 
 /**
@@ -96,8 +99,8 @@ export class PacketReader {
     return this.fault === undefined && this.at < this.end;
   }
 
-  fail(code: number, reason: string): void {
-    this.fault ??= { reason: `${this.#packet}: ${reason}`, code };
+  fail(code: number, reason: string, limit?: LimitName): void {
+    this.fault ??= { reason: `${this.#packet}: ${reason}`, code, limit };
   }
 
   byte(what: string): number {
@@ -213,7 +216,7 @@ export class PacketReader {
   }
 
   #keep(fault: Fault | undefined): void {
-    if (fault !== undefined) this.fail(fault.code, fault.reason);
+    if (fault !== undefined) this.fail(fault.code, fault.reason, fault.limit);
   }
 
   #has(bytes: number, what: string): boolean {

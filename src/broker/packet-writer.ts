@@ -9,7 +9,8 @@ export const maximumAckBytes = 5;
 
 const nothing = Buffer.alloc(0);
 const reasonStringProperty = 0x1f;
-/** Enough for a path and a sentence; keeps every packet here below 16 KiB, so that lengths take at most two bytes. */
+const userProperty = 0x26;
+/** Enough for a path and a sentence. */
 const maximumReasonBytes = 1024;
 
 /** PUBREL is the only acknowledgement whose flags are not zero, [MQTT-3.6.1-1]. */
@@ -37,20 +38,30 @@ export function writeAck(
   return at + maximumAckBytes;
 }
 
+/** What an acknowledgement tells beside its code. */
+export interface Told {
+  /** A sentence. */
+  readonly reason: string;
+  readonly user?: readonly (readonly [name: string, value: string])[];
+}
+
 /**
- * The MQTT 5 acknowledgement that tells the device why. `reason` is left out when the packet would be larger than the
- * client takes, [MQTT-3.4.2-2]. The caller leaves it out when the client asked for no problem information, [MQTT-3.1.2-29].
+ * The MQTT 5 acknowledgement that tells the device why. The user properties are left out when the packet would be larger than
+ * the client takes, then the reason, [MQTT-3.4.2-3] and [MQTT-3.4.2-2]. The caller leaves out both when the client asked for
+ * no problem information, [MQTT-3.1.2-29].
  */
 export function encodeAckWithReason(
   type: AckType,
   packetId: number,
   code: number,
-  reason: string,
+  { reason, user = [] }: Told,
   maximumPacketBytes = Number.POSITIVE_INFINITY,
 ): Buffer {
-  const body = Buffer.concat([Buffer.from([packetId >>> 8, packetId & 0xff, code]), reasonProperties(reason)]);
-  const packet = packetOf(firstByteOf(type), body);
-  if (packet.length <= maximumPacketBytes) return packet;
+  const head = Buffer.from([packetId >>> 8, packetId & 0xff, code]);
+  for (const pairs of user.length > 0 ? [user, []] : [[]]) {
+    const packet = packetOf(firstByteOf(type), Buffer.concat([head, tellingProperties(reason, pairs)]));
+    if (packet.length <= maximumPacketBytes) return packet;
+  }
   const short = Buffer.alloc(maximumAckBytes);
   return short.subarray(0, writeAck(short, 0, type, packetId, 5, code));
 }
@@ -66,7 +77,7 @@ export function encodeDisconnect(
   const first = packetType.disconnect << 4;
   const bare = Buffer.from([first, 2, code, 0]);
   if (reason === undefined) return bare;
-  const packet = packetOf(first, Buffer.concat([Buffer.from([code]), reasonProperties(reason)]));
+  const packet = packetOf(first, Buffer.concat([Buffer.from([code]), tellingProperties(reason)]));
   return packet.length <= maximumPacketBytes ? packet : bare;
 }
 
@@ -79,11 +90,22 @@ export function encodeConnack(version: ProtocolVersion, sessionPresent: boolean,
 
 /**
  * CONNACK that refuses. `code` is an MQTT 5 reason code; in 3.1 and 3.1.1 it becomes the return code that says the same.
- * Empty where there is none: a malformed CONNECT is answered by closing, MQTT 3.1.1 [MQTT-3.1.4-1].
+ * Empty where there is none: a malformed CONNECT is answered by closing, MQTT 3.1.1 [MQTT-3.1.4-1]. The reason is left out
+ * when the packet would be larger than the client takes, [MQTT-3.2.2-19].
  */
-export function encodeConnackRefusal(version: ProtocolVersion, code: number): Buffer {
+export function encodeConnackRefusal(
+  version: ProtocolVersion,
+  code: number,
+  reason?: string,
+  maximumPacketBytes = Number.POSITIVE_INFINITY,
+): Buffer {
   const first = packetType.connack << 4;
-  if (version === 5) return Buffer.from([first, 3, 0, code, 0]);
+  if (version === 5) {
+    const bare = Buffer.from([first, 3, 0, code, 0]);
+    if (reason === undefined) return bare;
+    const packet = packetOf(first, Buffer.concat([Buffer.from([0, code]), tellingProperties(reason)]));
+    return packet.length <= maximumPacketBytes ? packet : bare;
+  }
   const returnCode = returnCodeOf(code);
   return returnCode === undefined ? nothing : Buffer.from([first, 2, 0, returnCode]);
 }
@@ -100,8 +122,7 @@ function returnCodeOf(code: number): number | undefined {
     case 0x97: // Quota exceeded
     case 0x9f: // Connection rate exceeded
       return 3;
-    case 0x86: // Bad User Name or Password
-      return 4;
+    case 0x86: // Bad User Name or Password: 4 is for those that are malformed
     case 0x87: // Not authorized
     case 0x8a: // Banned
     case 0x8c: // Bad authentication method
@@ -111,10 +132,17 @@ function returnCodeOf(code: number): number | undefined {
   }
 }
 
-function reasonProperties(reason: string): Buffer {
-  const text = Buffer.from(clip(reason), "utf8");
-  const property = Buffer.concat([Buffer.from([reasonStringProperty, text.length >>> 8, text.length & 0xff]), text]);
-  return Buffer.concat([variable(property.length), property]);
+/** With their length in front. */
+function tellingProperties(reason: string, user: Told["user"] = []): Buffer {
+  const parts = [Buffer.from([reasonStringProperty]), counted(reason)];
+  for (const [name, value] of user) parts.push(Buffer.from([userProperty]), counted(name), counted(value));
+  const properties = Buffer.concat(parts);
+  return Buffer.concat([variable(properties.length), properties]);
+}
+
+function counted(text: string): Buffer {
+  const bytes = Buffer.from(clip(text), "utf8");
+  return Buffer.concat([Buffer.from([bytes.length >>> 8, bytes.length & 0xff]), bytes]);
 }
 
 /** Text that MQTT can carry, at most maximumReasonBytes of UTF-8, [MQTT-1.5.4-1] and [MQTT-1.5.4-2]. */
@@ -129,5 +157,11 @@ function clip(reason: string): string {
 const packetOf = (first: number, body: Buffer): Buffer =>
   Buffer.concat([Buffer.from([first]), variable(body.length), body]);
 
-const variable = (value: number): Buffer =>
-  value < 0x80 ? Buffer.from([value]) : Buffer.from([(value & 0x7f) | 0x80, value >>> 7]);
+/** A Variable Byte Integer, MQTT 5 section 1.5.5. */
+export function variable(value: number): Buffer {
+  const bytes: number[] = [];
+  for (let rest = value; ; rest >>>= 7) {
+    bytes.push(rest < 0x80 ? rest : (rest & 0x7f) | 0x80);
+    if (rest < 0x80) return Buffer.from(bytes);
+  }
+}

@@ -6,6 +6,7 @@ import type { PublishPacket } from "aedes";
 import { Qlobber } from "qlobber";
 import type { EventBus } from "../events.ts";
 import type { QoS } from "../reading.ts";
+import { filterSyntax, isHidden, KeptFilters } from "./kept-filters.ts";
 import type { Limits } from "./limits.ts";
 import { OutgoingQueue, type QueuedTotal, type QueueLink } from "./outgoing-queue.ts";
 
@@ -108,14 +109,11 @@ export class Sessions {
   /** That last and have subscriptions, connected or not: what `limits.sessions` bounds. */
   readonly #kept = new Set<Session>();
   readonly #queued: QueuedTotal = { bytes: 0 };
-  readonly #filters = new Qlobber<Entry>({
-    separator: "/",
-    wildcard_one: "+",
-    wildcard_some: "#",
-    match_empty_levels: true, // [MQTT-4.7.1-3]
-  });
+  readonly #filters = new Qlobber<Entry>(filterSyntax);
   #swept: Iterator<Session> = this.#away.values();
-  #version = 0;
+
+  /** The filters with QoS 1 or 2, of all sessions. */
+  readonly kept = new KeptFilters();
 
   /** `onEnded`: what else is known of the client's session is void. */
   constructor(limits: SessionLimits, events: EventBus, onEnded: (clientId: string) => void) {
@@ -133,11 +131,6 @@ export class Sessions {
   /** Bytes that wait in all of them. */
   get queuedBytes(): number {
     return this.#queued.bytes;
-  }
-
-  /** Changes whenever a subscription comes or goes. */
-  get version(): number {
-    return this.#version;
   }
 
   get(clientId: string): Session | undefined {
@@ -206,30 +199,23 @@ export class Sessions {
     const entry: Entry = { ...subscription, session };
     session.subscriptions.set(entry.filter, entry);
     this.#filters.add(entry.filter, entry);
-    this.#version += 1;
+    this.kept.set(session.clientId, entry.filter, entry.qos);
     this.#keep(session);
   }
 
   unsubscribe(session: Session, filter: string): void {
-    if (!this.#remove(session, filter)) return;
-    this.#version += 1;
-    this.#keep(session);
-  }
-
-  /** True when a session with a subscription of QoS 1 or 2 matches: its client need not be connected. */
-  matches(topic: string): boolean {
-    return this.#filters.match(topic).some(({ filter, qos }) => qos > 0 && isVisible(topic, filter));
+    if (this.#remove(session, filter)) this.#keep(session);
   }
 
   /**
    * Queues a QoS 1 or 2 message for every session that is to get it with QoS 1 or 2: once, with the highest QoS and the
-   * identifiers of all its subscriptions that match [MQTT-3.3.4-2…5], [MQTT-3.8.4-8]. Returns those sessions.
+   * identifiers of all its subscriptions that match [MQTT-3.3.4-2…5], [MQTT-3.8.4-8]. QoS 0 is for the fan-out.
    */
-  deliver(published: Published): ReadonlyMap<Session, unknown> {
+  deliver(published: Published): void {
     const { topic, clientId } = published;
     const targets = new Map<Session, Target>();
     for (const { session, filter, qos, noLocal, retainAsPublished, id } of this.#filters.match(topic)) {
-      if (!isVisible(topic, filter) || (noLocal && clientId === session.clientId)) continue; // [MQTT-3.8.3-3]
+      if (isHidden(topic, filter) || (noLocal && clientId === session.clientId)) continue; // [MQTT-3.8.3-3]
       const target = targets.get(session) ?? { qos: 0, retain: false, ids: [] };
       targets.set(session, target);
       if (qos > target.qos) target.qos = qos;
@@ -239,17 +225,12 @@ export class Sessions {
     const nowMs = Date.now();
     for (const [session, { qos, retain, ids: subscriptionIds }] of targets) {
       const granted = Math.min(qos, published.qos);
-      if (granted === 1 || granted === 2) {
+      if (granted === 1 || granted === 2)
         session.queue.push({ ...published, qos: granted, retain, subscriptionIds }, nowMs);
-      } else {
-        targets.delete(session);
-      }
     }
-    return targets;
   }
 
   #end(session: Session): void {
-    if (session.subscriptions.size > 0) this.#version += 1;
     for (const filter of session.subscriptions.keys()) this.#remove(session, filter);
     session.clear();
     this.#sessions.delete(session.clientId);
@@ -263,6 +244,7 @@ export class Sessions {
     if (known === undefined) return false;
     session.subscriptions.delete(filter);
     this.#filters.remove(filter, known as Entry);
+    this.kept.delete(session.clientId, [filter]);
     return true;
   }
 
@@ -277,7 +259,3 @@ interface Target {
   retain: boolean;
   readonly ids: number[];
 }
-
-/** A filter that begins with a wildcard does not match topics that begin with $ [MQTT-4.7.2-1]. */
-const isVisible = (topic: string, filter: string): boolean =>
-  !topic.startsWith("$") || !(filter.startsWith("+") || filter.startsWith("#"));

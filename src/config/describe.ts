@@ -19,7 +19,16 @@ export function describeConfig(config: GatewayConfig): string {
       "credentials",
       credentials === undefined ? "none: everybody on this machine may connect" : credentials.passwordFile,
     ],
-    ...streams.map(({ name, topic, codec }) => ["stream", `${name} on ${topic}, ${codec.name}`] as const),
+    ...streams.map(
+      ({ name, topic, codec }) =>
+        [
+          "stream",
+          `${name} on ${topic}, ${[codec]
+            .flat()
+            .map((one) => one.name)
+            .join(" or ")}`,
+        ] as const,
+    ),
     ...handlers.map(({ name, stream }) => ["handler", `${name} on ${stream}`] as const),
     ...sinks.map(({ name, type }) => ["sink", name === type ? name : `${name} (${type})`] as const),
     ["http", `http://${http.host}:${http.port}`],

@@ -98,12 +98,36 @@ const journalSettings = z.strictObject({
 const limitsSettings = z.strictObject({
   // With the longest names a larger one would not fit into a frame of the journal.
   maximumPacketBytes: count(256 * KIB, KIB, 360 * KIB).describe(
-    "A larger MQTT packet ends the connection before its body is read.",
+    "A larger MQTT packet ends the connection before its body is read. MQTT 5 clients are told it.",
+  ),
+  maximumConnectBytes: count(16 * KIB, 128, 360 * KIB).describe(
+    "The same for a CONNECT packet, with its will, user name and password: of clients that nobody knows yet.",
   ),
   connectTimeoutMs: count(5_000, 100, 300_000).describe(
     "Time in milliseconds from the network connection to a complete CONNECT.",
   ),
   maximumConnections: count(20_000, 1, 1_000_000).describe("Connections at the same time; further ones are closed."),
+  maximumConnectionsPerAddress: z
+    .int()
+    .min(1)
+    .max(1_000_000)
+    .optional()
+    .describe(
+      "Connections at the same time from one address, of IPv6 one /64 network; further ones are closed. By default three quarters of maximumConnections, because a whole fleet may stand behind one router or proxy.",
+    ),
+  connectionsPerSecond: count(0, 0, 1_000_000).describe(
+    "New connections that are begun in a second; further ones wait their turn, so that a whole fleet that comes back at once slows nobody down. 0: no limit.",
+  ),
+  messagesPerSecond: count(0, 0, 10_000_000).describe(
+    "PUBLISH packets of one client in a second. A client that sends faster is read more slowly and loses nothing. 0: no limit.",
+  ),
+  bytesPerSecond: count(0, 0, 10 * GIB).describe("The same in bytes of all its packets. 0: no limit."),
+  maximumKeepAliveS: count(0, 0, 65_535).describe(
+    "An MQTT 5 client that asks for a longer keep-alive, or for none, is told this one and held to it. Older clients cannot be told and keep their own. 0: no limit.",
+  ),
+  topicAliases: count(16, 0, 1_000).describe(
+    "Topic aliases that an MQTT 5 client may set on its connection; it is told. 0: none.",
+  ),
   subscriberQueueBytes: count(MIB, KIB, GIB).describe(
     "What may wait for one live subscriber in bytes; beyond it messages are dropped for that subscriber and counted.",
   ),

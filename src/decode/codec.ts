@@ -2,9 +2,12 @@
 
 import type { Issue } from "../reading.ts";
 
-/** What became of a payload. `undecodable` always has at least one issue. */
+/**
+ * What became of a payload. `undecodable` always has at least one issue. `shape` is the same object for values that have the same
+ * keys in the same places, so that what depends on the keys alone can be done once; without it nothing is known of them.
+ */
 export type Decoded =
-  | { readonly kind: "decoded"; readonly value: unknown }
+  | { readonly kind: "decoded"; readonly value: unknown; readonly shape?: object | undefined }
   | { readonly kind: "undecodable"; readonly issues: readonly Issue[] };
 
 /**
@@ -15,5 +18,12 @@ export type Decoded =
 export interface Codec {
   /** Names the encoding in metrics and in the log. */
   readonly name: string;
+  /** What MQTT 5 devices call it: media types in lower case, without parameters. Without any, none. */
+  readonly contentTypes?: readonly string[];
   decode(payload: Uint8Array): Decoded;
+  /**
+   * A `decode` for one stream, which may learn from what it reads to read the like of it faster. It gives the same answers.
+   * Without it `decode` serves all streams.
+   */
+  readonly createDecoder?: () => Codec["decode"];
 }

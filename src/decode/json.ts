@@ -1,9 +1,11 @@
 // Strict JSON (RFC 8259, with the choices that I-JSON, RFC 7493, makes): what two readers could understand differently is
-// refused. The hot path is one scan of the bytes, the engine's own JSON.parse and one walk over the value; whatever they
-// find doubtful goes to the slow and exact reader in json-strict.ts, which says what is wrong and where.
+// refused. One scan of the bytes, the engine's own JSON.parse and one walk over the value; whatever they find doubtful goes
+// to the slow and exact reader in json-strict.ts, which says what is wrong and where. The decoder of a stream first tries the
+// shapes that it has learned (json-shapes.ts).
 
 import { Buffer, isUtf8 } from "node:buffer";
 import type { Codec, Decoded } from "./codec.ts";
+import { JsonShapes } from "./json-shapes.ts";
 import { findJsonIssue, maximumJsonDepth } from "./json-strict.ts";
 
 /**
@@ -11,16 +13,34 @@ import { findJsonIssue, maximumJsonDepth } from "./json-strict.ts";
  * syntax error (with its position), a number that is too large for a double, a key given twice, the key `__proto__`, an
  * unpaired surrogate and nesting deeper than 64.
  */
-export const json: Codec = Object.freeze({ name: "json", decode });
+export const json: Codec = Object.freeze({
+  name: "json",
+  contentTypes: Object.freeze(["application/json", "text/json"]),
+  decode: (payload: Uint8Array) => decode(toBuffer(payload)),
+  createDecoder,
+});
+
+function createDecoder(): Codec["decode"] {
+  const shapes = new JsonShapes();
+  return (payload) => {
+    const bytes = toBuffer(payload);
+    const value = shapes.read(bytes);
+    return value === undefined ? decode(bytes, shapes) : { kind: "decoded", value, shape: shapes.shape };
+  };
+}
+
+const toBuffer = (payload: Uint8Array): Buffer =>
+  Buffer.isBuffer(payload) ? payload : Buffer.from(payload.buffer, payload.byteOffset, payload.length);
 
 /** JSON.parse and the copy to a string are two thirds of its cost; the scan and the walk are the rest. */
-function decode(payload: Uint8Array): Decoded {
-  const members = scan(payload);
-  const bytes = Buffer.isBuffer(payload) ? payload : Buffer.from(payload.buffer, payload.byteOffset, payload.length);
+function decode(bytes: Buffer, shapes?: JsonShapes): Decoded {
+  const members = scan(bytes);
   if (members === doubtful) return decodeExactly(bytes);
   try {
     const value: unknown = JSON.parse(bytes.toString("latin1"));
-    return walk(value) === members ? { kind: "decoded", value } : decodeExactly(bytes);
+    if (walk(value) !== members) return decodeExactly(bytes);
+    shapes?.learn(bytes);
+    return { kind: "decoded", value };
   } catch {
     return decodeExactly(bytes);
   }

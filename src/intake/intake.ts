@@ -44,7 +44,9 @@ export function createIntake({ registry, journal, memory, events }: IntakeOption
   }
 
   function reject(message: Message, stream: string, rejection: Rejection): Verdict {
-    const offset = append(message, stream, rejection);
+    // What has been told is over: the same packet identifier is another message from now on [MQTT-4.3.3-9].
+    const isOver = message.toldOfRejection === true && message.packetId !== 0;
+    const offset = append(isOver ? { ...message, packetId: 0 } : message, stream, rejection);
     events.emit("rejected", message, rejection, offset);
     return { kind: "rejected", offset, rejection };
   }

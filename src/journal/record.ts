@@ -1,25 +1,28 @@
 // The bytes of a record inside a frame. All integers are little-endian.
 //
 //    0  length u32: the whole record     | 4 timeDelta u16: ms after the frame's baseTimeMs
-//    6  flags u8: bits 0–1 QoS, 2 rejected, 3 device id present, 4 rejection present, 5 kept for MQTT 5 properties,
-//       6 released: the end of a QoS 2 handshake, with client id and packetId only; packetId 0: all of that client
+//    6  flags u8: bits 0–1 QoS, 2 rejected, 3 device id present, 4 rejection present, 5 MQTT 5 properties
+//       present, 6 released: the end of a QoS 2 handshake, with client id and packetId only; packetId 0: all of that client
 //    7  zero u8                          | 8 clientIdLength u16 | 10 topicLength u16
 //   12  stream u16: index into the segment's stream table; 0xffff: none | 14 packetId u16
 //   16  client id UTF-8, topic UTF-8
 //       [device id: length u16, UTF-8]   only when it differs from the client id
 //       [rejection: length u32, UTF-8 JSON {"reason", "issues"}]
+//       [properties: length u32, as in properties.ts]
 //       payload, to the end
 //
 // Encoding is the hot path of the main thread: plain and dense, no closures, one pass. bench/journal.ts shows its cost.
 
 import type { Issue, Message, Offset, QoS, Rejection } from "../reading.ts";
 import type { NameCache } from "./names.ts";
+import { decodeProperties } from "./properties.ts";
 import { frameHeaderBytes, maximumFrameBytes, noStream } from "./segment.ts";
 
 const recordHeaderBytes = 16;
 const rejectedFlag = 4;
 const deviceIdFlag = 8;
 const rejectionFlag = 16;
+const propertiesFlag = 32;
 export const releasedFlag = 64;
 /** A record is received at most so long after the first of its frame. */
 export const longestTimeDeltaMs = 0xffff;
@@ -60,7 +63,7 @@ export interface Slot {
 export const isTimeDelta = (deltaMs: number): boolean => !(deltaMs < 0 || deltaMs > longestTimeDeltaMs);
 
 /** An upper bound of a record's length: cheap, and exact for the payload. */
-export function boundRecord(message: Message, rejection: Buffer | undefined): number {
+export function boundRecord(message: Message, rejection: Buffer | undefined, properties?: Buffer): number {
   let units = message.clientId.length + message.topic.length;
   let bytes = recordHeaderBytes + message.payload.length;
   if (message.deviceId !== message.clientId) {
@@ -68,11 +71,12 @@ export function boundRecord(message: Message, rejection: Buffer | undefined): nu
     bytes += 2;
   }
   if (rejection !== undefined) bytes += 4 + rejection.length;
+  if (properties !== undefined) bytes += 4 + properties.length;
   return bytes + units * utf8BytesPerUnit;
 }
 
 /** The exact length of a record. RangeError: no frame can hold it; the caller's packet limit is too high. */
-export function measureRecord(message: Message, rejection: Buffer | undefined): number {
+export function measureRecord(message: Message, rejection: Buffer | undefined, properties?: Buffer): number {
   const clientIdBytes = Buffer.byteLength(message.clientId);
   const topicBytes = Buffer.byteLength(message.topic);
   const deviceIdBytes = Buffer.byteLength(message.deviceId);
@@ -80,7 +84,8 @@ export function measureRecord(message: Message, rejection: Buffer | undefined): 
     throw new RangeError("client id, topic and device id have at most 65,535 bytes");
   }
   const named = message.deviceId === message.clientId ? 0 : 2 + deviceIdBytes;
-  const bytes = recordHeaderBytes + clientIdBytes + topicBytes + named + message.payload.length;
+  const described = properties === undefined ? 0 : 4 + properties.length;
+  const bytes = recordHeaderBytes + clientIdBytes + topicBytes + named + described + message.payload.length;
   if (bytes > maximumRecordBytes) throw new RangeError(`a record has at most ${maximumRecordBytes} B, not ${bytes}`);
   return bytes + (rejection === undefined ? 0 : 4 + rejection.length);
 }
@@ -97,6 +102,7 @@ export function encodeRecord(
   timeDeltaMs: number,
   rejection: Buffer | undefined,
   kindFlag = 0,
+  properties?: Buffer,
 ): number {
   const { clientId, deviceId, payload } = message;
   let flags = message.qos | kindFlag;
@@ -116,6 +122,12 @@ export function encodeRecord(
     view.setUint32(at, rejection.length, true);
     bytes.set(rejection, at + 4);
     at += 4 + rejection.length;
+  }
+  if (properties !== undefined) {
+    flags |= propertiesFlag;
+    view.setUint32(at, properties.length, true);
+    bytes.set(properties, at + 4);
+    at += 4 + properties.length;
   }
   bytes.set(payload, at);
   at += payload.length;
@@ -170,15 +182,18 @@ export function decodeRecord(slot: Slot, at: number, offset: Offset, context: Re
     next = rejectionAt + view.getUint32(next, true);
     rejection = JSON.parse(bytes.toString("utf8", rejectionAt, next)) as RecordedRejection;
   }
-  const message: Message = {
-    topic,
-    payload: bytes.subarray(next, end),
-    clientId,
-    deviceId,
-    receivedAt: context.baseTimeMs + view.getUint16(at + 4, true),
-    qos: (flags & 3) as QoS,
-    packetId: view.getUint16(at + 14, true),
-  };
+  const receivedAt = context.baseTimeMs + view.getUint16(at + 4, true);
+  const qos = (flags & 3) as QoS;
+  const packetId = view.getUint16(at + 14, true);
+  let message: Message;
+  if ((flags & propertiesFlag) === 0) {
+    message = { topic, payload: bytes.subarray(next, end), clientId, deviceId, receivedAt, qos, packetId };
+  } else {
+    const propertiesAt = next + 4;
+    next = propertiesAt + view.getUint32(next, true);
+    const properties = decodeProperties(bytes, propertiesAt, next);
+    message = { topic, payload: bytes.subarray(next, end), clientId, deviceId, receivedAt, qos, packetId, properties };
+  }
   const stream = context.streams[view.getUint16(at + 12, true)] ?? "";
   if ((flags & releasedFlag) !== 0) return { offset, kind: "released", stream, message };
   return rejection === undefined

@@ -7,7 +7,8 @@
 // When all slots are taken (the disk is slow or failing) frames go to ordinary memory and move up later: what was read
 // from sockets before they were paused is kept, in order, without a bound of its own.
 
-import type { Message, Offset } from "../reading.ts";
+import type { Message, MessageProperties, Offset } from "../reading.ts";
+import { encodeProperties } from "./properties.ts";
 import { boundRecord, encodeRecord, isTimeDelta, measureRecord, type Slot } from "./record.ts";
 import { closedLength, closeFrame, frameHeaderBytes, maximumFrameBytes } from "./segment.ts";
 
@@ -48,6 +49,7 @@ export class RingFiller {
   #count = 0;
   #baseOffset: Offset;
   #baseTimeMs = 0;
+  #encoded: { readonly properties: MessageProperties; readonly bytes: Buffer } | undefined;
 
   constructor(memory: RingMemory, next: Offset) {
     this.#slots = toSlots(memory);
@@ -63,17 +65,24 @@ export class RingFiller {
 
   /** Adds one record with the next offset. RangeError: no frame can hold it, and nothing has changed. */
   fill(message: Message, offset: Offset, stream: number, rejection: Buffer | undefined, kindFlag = 0): void {
-    let bytes = boundRecord(message, rejection);
+    const properties = message.properties === undefined ? undefined : this.#toBytes(message.properties);
+    let bytes = boundRecord(message, rejection, properties);
     // A short record has no name that is too long; only a long one is worth measuring exactly.
-    if (bytes > 0xffff) bytes = measureRecord(message, rejection);
+    if (bytes > 0xffff) bytes = measureRecord(message, rejection, properties);
     let deltaMs = message.receivedAt - this.#baseTimeMs;
     if (this.#used + bytes > maximumFrameBytes || this.#count === 0 || !isTimeDelta(deltaMs)) {
       this.#closeCurrent(offset);
       this.#baseTimeMs = message.receivedAt;
       deltaMs = 0;
     }
-    this.#used = encodeRecord(this.#slot, this.#used, message, stream, deltaMs, rejection, kindFlag);
+    this.#used = encodeRecord(this.#slot, this.#used, message, stream, deltaMs, rejection, kindFlag, properties);
     this.#count += 1;
+  }
+
+  /** A device says the same of all its messages, and the connection hands over the same object for the same bytes. */
+  #toBytes(properties: MessageProperties): Buffer {
+    if (this.#encoded?.properties !== properties) this.#encoded = { properties, bytes: encodeProperties(properties) };
+    return this.#encoded.bytes;
   }
 
   /** Closes the frame in hand and lets the writer see all closed frames. False: there is none. */

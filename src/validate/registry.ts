@@ -1,8 +1,20 @@
 // Which stream a topic belongs to, and whether a message is a reading of that stream.
 
+import { isUtf8 } from "node:buffer";
 import { z } from "zod";
+import type { Codec } from "../decode/codec.ts";
 import { SluiceError, toError } from "../errors.ts";
-import type { Issue, Message, Reading, Rejection, RejectionReason, Route, UnixMs } from "../reading.ts";
+import type {
+  Issue,
+  Message,
+  MessageProperties,
+  Reading,
+  Rejection,
+  RejectionReason,
+  Route,
+  UnixMs,
+} from "../reading.ts";
+import { specialize } from "./specialize.ts";
 import { defaultWindow } from "./stream.ts";
 import type { StreamDefinition } from "./stream.ts";
 import { bySpecificity, isReservedTopic, matchesPattern, parseTopicPattern } from "./topic-pattern.ts";
@@ -48,6 +60,11 @@ const maximumCachedTopic = 256;
 interface Entry {
   readonly definition: StreamDefinition;
   readonly schema: z.ZodType;
+  /** The schema for values of each shape. */
+  readonly byShape: WeakMap<object, z.ZodType>;
+  readonly decode: Codec["decode"];
+  /** Of a stream with several codecs: by content type. */
+  readonly byContentType: ReadonlyMap<string, Codec["decode"]> | undefined;
 }
 
 /** Compiles every schema. Throws SLUICE_CONFIG_INVALID for streams that `streamsSettings` would have refused. */
@@ -58,7 +75,12 @@ export function createRegistry(streams: readonly StreamDefinition[]): Registry {
     if (entries.has(definition.name)) throw invalid(`the stream ${definition.name} is defined twice`);
     const compiled = compile(definition.schema);
     if (compiled.reason !== undefined) interpreted.push({ stream: definition.name, reason: compiled.reason });
-    entries.set(definition.name, { definition, schema: compiled.schema });
+    entries.set(definition.name, {
+      definition,
+      schema: compiled.schema,
+      byShape: new WeakMap(),
+      ...toDecoders(definition),
+    });
   }
   const route = createRouter(streams);
   const windows = streams.flatMap(({ name, dedupe }) =>
@@ -80,6 +102,22 @@ export function createRegistry(streams: readonly StreamDefinition[]): Registry {
   };
 }
 
+function toDecoders({ name, codec }: StreamDefinition): Pick<Entry, "decode" | "byContentType"> {
+  if (!isList(codec)) return { decode: decoderOf(codec), byContentType: undefined };
+  const decoders = codec.map((one) => ({ contentTypes: one.contentTypes ?? [], decode: decoderOf(one) }));
+  const [first] = decoders;
+  if (first === undefined) throw invalid(`the stream ${name} has an empty list of codecs`);
+  // Of two codecs with the same content type the one before counts.
+  const pairs = decoders
+    .toReversed()
+    .flatMap(({ contentTypes, decode }) => contentTypes.map((type) => [type, decode] as const));
+  return { decode: first.decode, byContentType: new Map(pairs) };
+}
+
+const decoderOf = (codec: Codec): Codec["decode"] => codec.createDecoder?.() ?? ((payload) => codec.decode(payload));
+
+const isList = (codec: Codec | readonly Codec[]): codec is readonly Codec[] => Array.isArray(codec);
+
 function compile(schema: z.ZodType): { readonly schema: z.ZodType; readonly reason: string | undefined } {
   try {
     return { schema: z.compile(schema, { strict: true }), reason: undefined };
@@ -88,38 +126,89 @@ function compile(schema: z.ZodType): { readonly schema: z.ZodType; readonly reas
   }
 }
 
-function readAs({ definition, schema }: Entry, message: Message): Read {
+function readAs(entry: Entry, message: Message): Read {
+  const { definition } = entry;
   const stream = definition.name;
-  if (message.identity !== undefined && message.identity !== message.deviceId) {
-    const text = `the client may publish for "${message.identity}" only, the message is for "${message.deviceId}"`;
+  const { deviceId, topic, receivedAt, properties } = message;
+  if (message.identity !== undefined && message.identity !== deviceId) {
+    const text = `the client may publish for "${message.identity}" only, the message is for "${deviceId}"`;
     return reject(stream, "identity", [{ path: "", message: text }]);
   }
   let reason: RejectionReason = "undecodable";
   try {
-    const decoded = definition.codec.decode(message.payload);
+    let { decode } = entry;
+    if (properties !== undefined) {
+      const chosen = chooseDecoder(entry, properties, message.payload);
+      if (typeof chosen === "string") return reject(stream, "undecodable", [{ path: "", message: chosen }]);
+      decode = chosen;
+    }
+    const decoded = decode(message.payload);
     if (decoded.kind === "undecodable") return reject(stream, "undecodable", decoded.issues);
     reason = "invalid";
-    const parsed = schema.safeParse(decoded.value);
+    const parsed = parse(entry, decoded.value, decoded.shape);
     if (!parsed.success) return reject(stream, "invalid", toIssues(parsed.error.issues));
+    const { data } = parsed;
     reason = "time";
-    const time = definition.time === undefined ? message.receivedAt : toTime(definition.time(parsed.data));
+    const time = definition.time === undefined ? receivedAt : toTime(definition.time(data, message));
     if (time === undefined) {
       return reject(stream, "time", [
         { path: "", message: "the stream's time is not in milliseconds from 1970 to 275760" },
       ]);
     }
-    const { deviceId, topic, receivedAt } = message;
-    return { kind: "reading", reading: { stream, deviceId, topic, time, receivedAt, data: parsed.data } };
+    const reading: Reading =
+      properties === undefined
+        ? { stream, deviceId, topic, time, receivedAt, data }
+        : { stream, deviceId, topic, time, receivedAt, data, properties };
+    return { kind: "reading", reading };
   } catch (cause) {
     return reject(stream, reason, [{ path: "", message: `${whatThrew[reason]} failed: ${toError(cause).message}` }]);
   }
 }
 
-function toKeyed(definition: StreamDefinition | undefined, { stream, data }: Reading): Keyed {
+function parse(entry: Entry, value: unknown, shape: object | undefined): z.ZodSafeParseResult<unknown> {
+  if (shape !== undefined) {
+    let special = entry.byShape.get(shape);
+    if (special === undefined) {
+      special = toSpecial(entry, value);
+      entry.byShape.set(shape, special);
+    }
+    const parsed = special.safeParse(value);
+    // It says only that the value is good; what is wrong, and whether, is said by the stream's own.
+    if (parsed.success || special === entry.schema) return parsed;
+  }
+  return entry.schema.safeParse(value);
+}
+
+/** Only of a schema that was compiled: an interpreted one may do what cannot be known from outside. */
+function toSpecial({ definition, schema }: Entry, sample: unknown): z.ZodType {
+  if (schema === definition.schema) return schema;
+  const special = specialize(definition.schema, sample);
+  return special === definition.schema ? schema : compile(special as z.ZodType).schema;
+}
+
+/** What the message says of its payload decides how it is read; a text says why it cannot be. */
+function chooseDecoder(
+  { decode, byContentType }: Entry,
+  { contentType, payloadFormat }: MessageProperties,
+  payload: Uint8Array,
+): Codec["decode"] | string {
+  // MQTT 5 section 3.3.2.3.2: such a payload is answered with Payload Format Invalid.
+  if (payloadFormat === 1 && !isUtf8(payload)) return "is not UTF-8, though its Payload Format Indicator says so";
+  if (contentType === undefined || byContentType === undefined) return decode;
+  const chosen = byContentType.get(contentType) ?? byContentType.get(toMediaType(contentType));
+  if (chosen !== undefined) return chosen;
+  return `has the content type ${JSON.stringify(contentType)}; expected one of ${[...byContentType.keys()].join(", ")}`;
+}
+
+/** RFC 9110 section 8.3.1: without parameters, in lower case. */
+const toMediaType = (contentType: string): string => (contentType.split(";", 1)[0] ?? "").trim().toLowerCase();
+
+function toKeyed(definition: StreamDefinition | undefined, reading: Reading): Keyed {
   if (definition?.dedupe === undefined) return { kind: "none" };
+  const { stream, data } = reading;
   let wrong: string;
   try {
-    const key: unknown = definition.dedupe.key(data);
+    const key: unknown = definition.dedupe.key(data, reading);
     if (typeof key === "string") return { kind: "key", key };
     wrong = `gave ${key === null ? "null" : typeof key} instead of text`;
   } catch (cause) {

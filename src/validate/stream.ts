@@ -2,22 +2,25 @@
 
 import { z } from "zod";
 import type { Codec } from "../decode/codec.ts";
-import type { Reading, UnixMs } from "../reading.ts";
+import type { Message, Reading, UnixMs } from "../reading.ts";
 import { parseTopicPattern } from "./topic-pattern.ts";
 
 /** A kind of message: where it arrives, how it is encoded and what it must look like. Plain and immutable. */
 export interface StreamDefinition<Name extends string = string, Data = unknown> {
   readonly name: Name;
   readonly topic: string;
-  readonly codec: Codec;
+  readonly codec: Codec | readonly Codec[];
   readonly schema: z.ZodType<Data>;
-  time?(data: Data): UnixMs;
+  time?(data: Data, message: MessageFacts): UnixMs;
   readonly dedupe?: Dedupe<Data>;
 }
 
+/** What the functions of a stream may know of a message beside its data. */
+export type MessageFacts = Pick<Message, "deviceId" | "topic" | "receivedAt" | "properties">;
+
 /** How a message is known that a device sends again because it did not see the first one acknowledged. */
 interface Dedupe<Data> {
-  key(data: Data): string;
+  key(data: Data, message: MessageFacts): string;
   readonly window?: number;
 }
 
@@ -41,12 +44,15 @@ export function defineStream<const Name extends string, Schema extends z.ZodType
    * `+` is one level, `#` at the end is any number. Where the patterns of two streams overlap, the more specific wins.
    */
   readonly topic: string;
-  /** How payloads are encoded, such as `json`. */
-  readonly codec: Codec;
+  /**
+   * How payloads are encoded, such as `json`. Of several the MQTT 5 content type of a message chooses one, the first is for
+   * messages without; a single one is for all, whatever they say.
+   */
+  readonly codec: Codec | readonly Codec[];
   /** What a decoded payload must look like; synchronous. What it returns is the reading's data. */
   readonly schema: Schema;
   /** When the device measured it, in milliseconds since 1970; without it, when the gateway received it. */
-  readonly time?: (data: z.output<Schema>) => UnixMs;
+  readonly time?: (data: z.output<Schema>, message: MessageFacts) => UnixMs;
   /**
    * Keeps out of the journal what a device sends again: a message whose key is that of an earlier one of the same device
    * is acknowledged when that one is on disk, and nothing else happens with it. At least the last `window` keys of the
@@ -54,7 +60,7 @@ export function defineStream<const Name extends string, Schema extends z.ZodType
    */
   readonly dedupe?: {
     /** What is the same in both messages and in no other of the device, such as a counter that never starts again. */
-    readonly key: (data: z.output<Schema>) => string;
+    readonly key: (data: z.output<Schema>, message: MessageFacts) => string;
     /** From 1 to 1,000,000; by default 100,000. */
     readonly window?: number;
   };
@@ -62,9 +68,12 @@ export function defineStream<const Name extends string, Schema extends z.ZodType
   return Object.freeze({ ...settings }) as unknown as StreamDefinition<Name, z.output<Schema>>;
 }
 
-const codecSetting = z.custom<Codec>(
-  (value) => hasMethod(value, "decode") && typeof (value as { name?: unknown }).name === "string",
-  "expected a codec, such as json",
+const isCodec = (value: unknown): value is Codec =>
+  hasMethod(value, "decode") && typeof (value as { name?: unknown }).name === "string";
+
+const codecSetting = z.custom<Codec | readonly Codec[]>(
+  (value) => (Array.isArray(value) ? value.length > 0 && value.every(isCodec) : isCodec(value)),
+  "expected a codec, such as json, or a list of codecs",
 );
 
 const schemaSetting = z
@@ -111,7 +120,9 @@ export const streamSettings = z.strictObject({
     .describe(
       "The stream's topics: {device} is one level and gives the device id, + is one level, # at the end is the rest.",
     ),
-  codec: codecSetting.describe("How payloads are encoded."),
+  codec: codecSetting.describe(
+    "How payloads are encoded. Of a list the message's MQTT 5 content type chooses one; the first is for messages without.",
+  ),
   schema: schemaSetting.describe(
     "The zod schema that a decoded payload must satisfy; what it returns is the reading's data.",
   ),

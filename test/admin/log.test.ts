@@ -102,3 +102,23 @@ test("of single clients and messages it tells a few a second, so that a storm do
   expect(lines).toHaveLength(11);
   close();
 });
+
+describe("dropped messages", () => {
+  test("a client that misses some is told of once a minute, with their number", () => {
+    vi.useFakeTimers();
+    const { events, lines, close } = openBench();
+    events.emit("dropped", "slow", "a", 1000);
+    events.emit("dropped", "slow", "b");
+    for (let client = 0; client < 100; client += 1) events.emit("dropped", `c${client}`, "a");
+    vi.advanceTimersByTime(59_000);
+    expect(lines).toEqual([]);
+    vi.advanceTimersByTime(1_000);
+    expect(lines).toHaveLength(20);
+    expect(lines[0]).toMatchObject({ level: "warn", clientId: "slow", messages: 1001 });
+    vi.advanceTimersByTime(120_000);
+    expect(lines).toHaveLength(20);
+    events.emit("dropped", "slow", "c", 5);
+    close();
+    expect(lines[20]).toMatchObject({ clientId: "slow", messages: 5 });
+  });
+});

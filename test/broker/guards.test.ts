@@ -208,7 +208,9 @@ describe("guard 6: frozen subscribers", () => {
     live.send({ cmd: "subscribe", messageId: 1, subscriptions: [{ topic: "#", qos: 0 }] });
     await live.next("suback");
     const dropped = new Map<string, number>();
-    harness.events.on("dropped", (clientId) => dropped.set(clientId, (dropped.get(clientId) ?? 0) + 1));
+    harness.events.on("dropped", (clientId, _topic, messages = 1) =>
+      dropped.set(clientId, (dropped.get(clientId) ?? 0) + messages),
+    );
 
     const device = await harness.open();
     await device.connect({ clientId: "d1" });

@@ -16,8 +16,14 @@ import { test as base } from "../fixtures.ts";
 
 export const defaultLimits: Limits = {
   maximumPacketBytes: 65_536,
+  maximumConnectBytes: 16_384,
   connectTimeoutMs: 5_000,
   maximumConnections: 100,
+  connectionsPerSecond: 0,
+  messagesPerSecond: 0,
+  bytesPerSecond: 0,
+  maximumKeepAliveS: 0,
+  topicAliases: 16,
   subscriberQueueBytes: 65_536,
   maximumInflightQos2: 10,
   maximumTopicLevels: 64,
@@ -44,8 +50,8 @@ export interface Harness {
   readonly events: EventBus;
   readonly traffic: Traffic;
   /**
-   * What the intake was given, in order. A payload that begins with "bad" is rejected, one with "again" is a duplicate of
-   * the first record.
+   * What the intake was given, in order. A payload that begins with "bad" is rejected, one with "stranger" for its identity, one
+   * with "again" is a duplicate of the first record.
    */
   readonly taken: readonly Taken[];
   /** What was released: "client id/packet identifier", in order. */
@@ -68,6 +74,8 @@ export interface RawClient {
   /** Resolves with the first packet of the kind that was not yet asked for. */
   next<Command extends Packet["cmd"]>(cmd: Command): Promise<Extract<Packet, { cmd: Command }>>;
   readonly closed: Promise<unknown>;
+  /** What follows is written and read in this version; `connect` says it itself. */
+  speak(version: number): void;
   connect(options?: Partial<Extract<Packet, { cmd: "connect" }>>): Promise<void>;
 }
 
@@ -129,13 +137,13 @@ async function openHarness(stack: AsyncDisposableStack, options: HarnessOptions 
         taken.push({ ...message, text });
         if (text.startsWith("again")) return { kind: "duplicate", offset: toOffset(0) };
         const offset = append();
-        if (message.packetId !== 0) unfinished.add(message.clientId, message.packetId, offset);
-        if (!text.startsWith("bad")) return { kind: "appended", offset };
-        const rejection: Rejection = {
-          stream: "climate",
-          reason: "invalid",
-          issues: [{ path: "metrics.t", message: "bad" }],
-        };
+        const isGood = !/^(bad|stranger)/.test(text);
+        if (message.packetId !== 0 && (isGood || message.toldOfRejection !== true))
+          unfinished.add(message.clientId, message.packetId, offset);
+        if (isGood) return { kind: "appended", offset };
+        const rejection: Rejection = text.startsWith("bad")
+          ? { stream: "climate", reason: "invalid", issues: [{ path: "metrics.t", message: "bad" }] }
+          : { stream: "climate", reason: "identity", issues: [{ path: "", message: "not yours" }] };
         events.emit("rejected", message, rejection, offset);
         return { kind: "rejected", offset, rejection };
       },
@@ -240,6 +248,11 @@ export async function openRawClient(port: number): Promise<RawClient> {
         check();
       });
     },
+    speak(spoken) {
+      version = spoken;
+      parser = createParser({ protocolVersion: version });
+      listen();
+    },
     async connect(options) {
       const connect = {
         cmd: "connect",
@@ -250,9 +263,7 @@ export async function openRawClient(port: number): Promise<RawClient> {
         keepalive: 0,
         ...options,
       } as const;
-      version = connect.protocolVersion ?? 4;
-      parser = createParser({ protocolVersion: version });
-      listen();
+      client.speak(connect.protocolVersion ?? 4);
       client.send(connect);
       await client.next("connack");
     },

@@ -50,7 +50,7 @@ describe("writeAck", () => {
 
 describe("encodeAckWithReason", () => {
   test("tells why", () => {
-    const ack = parse(encodeAckWithReason(puback, 9, 0x99, "metrics.temp: expected number"), 5);
+    const ack = parse(encodeAckWithReason(puback, 9, 0x99, { reason: "metrics.temp: expected number" }), 5);
     expect(ack).toMatchObject({
       messageId: 9,
       reasonCode: 0x99,
@@ -59,16 +59,16 @@ describe("encodeAckWithReason", () => {
   });
 
   test("leaves the reason out when the client takes no packet of that size [MQTT-3.4.2-2]", () => {
-    const whole = encodeAckWithReason(pubrec, 9, 0x99, "reason");
-    expect(encodeAckWithReason(pubrec, 9, 0x99, "reason", whole.length)).toEqual(whole);
-    expect(parse(encodeAckWithReason(pubrec, 9, 0x99, "reason", whole.length - 1), 5)).toMatchObject({
+    const whole = encodeAckWithReason(pubrec, 9, 0x99, { reason: "reason" });
+    expect(encodeAckWithReason(pubrec, 9, 0x99, { reason: "reason" }, whole.length)).toEqual(whole);
+    expect(parse(encodeAckWithReason(pubrec, 9, 0x99, { reason: "reason" }, whole.length - 1), 5)).toMatchObject({
       cmd: "pubrec",
       reasonCode: 0x99,
     });
   });
 
   test("cuts a long reason between characters and drops what MQTT strings cannot hold [MQTT-1.5.4-2]", () => {
-    const { properties } = parse(encodeAckWithReason(puback, 9, 0x99, `\0a${"é".repeat(3000)}\ud800`), 5);
+    const { properties } = parse(encodeAckWithReason(puback, 9, 0x99, { reason: `\0a${"é".repeat(3000)}\ud800` }), 5);
     const { reasonString } = properties as { reasonString: string };
     expect(reasonString).toMatch(/^aé+$/);
     expect(Buffer.byteLength(reasonString)).toBe(1023);
@@ -102,7 +102,7 @@ describe("encodeConnackRefusal", () => {
     [0x84, 1],
     [0x85, 2],
     [0x89, 3],
-    [0x86, 4],
+    [0x86, 5],
     [0x87, 5],
   ] as const)("gives 3.1.1 for reason code %i the return code %i", ([code, returnCode]) => {
     expect(parse(encodeConnackRefusal(4, code), 4)).toMatchObject({ cmd: "connack", returnCode });

@@ -296,7 +296,7 @@ describe("as many sessions as may be kept", () => {
     expect((await early.next("suback")).granted).toEqual([0x97]);
     await leave(harness, first);
     const late = await open(harness, { ...expiring(100), clientId: "late" });
-    expect(late.packets[0]).toMatchObject({ reasonCode: 0x88 });
+    expect(late.packets[0]).toMatchObject({ reasonCode: 0x97 });
     const passing = await open(harness, { protocolVersion: 5, clientId: "passing" });
     await subscribe(passing);
   });

@@ -82,7 +82,7 @@ describe("a will is published", () => {
   test("after the keep-alive has passed", async ({ openHarness }) => {
     const harness = await openHarness();
     const watcher = await watch(harness);
-    await open(harness, { ...old("will"), keepalive: 100 });
+    await handled(await open(harness, { ...old("will"), keepalive: 100 })); // it is being read, by the clock of now
     await later(151);
     expect(await harness.nextEnd()).toBe("keep-alive");
     expect(await seen(harness, watcher)).toEqual(["will"]);

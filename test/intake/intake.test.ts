@@ -86,3 +86,21 @@ test("a stream without dedupe takes everything, however often it comes", () => {
   const { take } = create(climate);
   expect([1, 2, 3].map(() => take(message("d1", "a")).kind)).toEqual(["appended", "appended", "appended"]);
 });
+
+test("a rejection that is told ends the QoS 2 handshake: nothing of it is remembered, now or after a restart", () => {
+  const registry = createRegistry([climate]);
+  const memory = createMemory(registry.windows);
+  const recorded: number[] = [];
+  const journal = {
+    append: ({ packetId }: Message) => toOffset(recorded.push(packetId) - 1),
+    release: () => toOffset(0),
+  };
+  const intake = createIntake({ registry, journal, memory, events: createEvents() });
+  const route = { stream: "climate", deviceId: "d1" };
+  const wrong = { ...message("d1", "a"), payload: Buffer.from("not JSON"), qos: 2 } as const;
+  intake.take({ ...wrong, packetId: 7, toldOfRejection: true }, route);
+  expect(memory.unfinished.sessions.size).toBe(0);
+  intake.take({ ...wrong, packetId: 8 }, route);
+  expect([...(memory.unfinished.sessions.get("d1")?.keys() ?? [])]).toEqual([8]);
+  expect(recorded).toEqual([0, 8]);
+});

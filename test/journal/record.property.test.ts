@@ -1,6 +1,7 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { NameCache } from "../../src/journal/names.ts";
+import { encodeProperties } from "../../src/journal/properties.ts";
 import {
   boundRecord,
   decodeRecord,
@@ -25,12 +26,25 @@ import {
   stampFrame,
   toFrameSeed,
 } from "../../src/journal/segment.ts";
-import { toOffset, type Message, type QoS } from "../../src/reading.ts";
+import { toOffset, type Message, type MessageProperties, type QoS } from "../../src/reading.ts";
 import { message } from "./fixtures.ts";
 
 const seed = toFrameSeed("00112233445566778899aabbccddeeff");
 const text = fc.string({ unit: "grapheme", maxLength: 100 });
 const name = fc.oneof(fc.string({ unit: "grapheme-ascii", maxLength: 40 }), text);
+
+/** As decoded ones are: correlation data is a Buffer, and an absent property no key. */
+const anyProperties: fc.Arbitrary<MessageProperties> = fc.record(
+  {
+    payloadFormat: fc.constantFrom(0 as const, 1 as const),
+    expiryS: fc.integer({ min: 0, max: 0xffffffff }),
+    contentType: text,
+    responseTopic: text,
+    correlationData: fc.uint8Array({ maxLength: 40 }).map((bytes) => Buffer.from(bytes)),
+    user: fc.array(fc.tuple(text, text), { minLength: 1, maxLength: 4 }),
+  },
+  { requiredKeys: [] },
+);
 
 const anyMessage: fc.Arbitrary<Message> = fc
   .record({
@@ -41,8 +55,13 @@ const anyMessage: fc.Arbitrary<Message> = fc
     receivedAt: fc.integer({ min: 0, max: 0xffff }).map((delta) => 1_700_000_000_000 + delta),
     qos: fc.constantFrom<QoS>(0, 1, 2),
     packetId: fc.integer({ min: 0, max: 0xffff }),
+    properties: fc.option(anyProperties, { nil: undefined }),
   })
-  .map(({ deviceId, ...rest }) => ({ ...rest, deviceId: deviceId ?? rest.clientId }));
+  .map(({ deviceId, properties, ...rest }) => ({
+    ...rest,
+    deviceId: deviceId ?? rest.clientId,
+    ...(properties === undefined ? undefined : { properties }),
+  }));
 
 const anyRejection: fc.Arbitrary<RecordedRejection | undefined> = fc.option(
   fc.record({
@@ -57,11 +76,14 @@ function createSlot(): Slot {
   return { bytes, view: new DataView(bytes.buffer, bytes.byteOffset) };
 }
 
+const toBytes = ({ properties }: Message): Buffer | undefined =>
+  properties === undefined ? undefined : encodeProperties(properties);
+
 /** A frame of messages that come in one hour. */
 function fillFrame(messages: readonly Message[], baseOffset = 0): Buffer {
   const slot = createSlot();
   let rawLength = frameHeaderBytes;
-  for (const each of messages) rawLength = encodeRecord(slot, rawLength, each, 0, 0, undefined);
+  for (const each of messages) rawLength = encodeRecord(slot, rawLength, each, 0, 0, undefined, 0, toBytes(each));
   closeFrame(slot.bytes, { rawLength, count: messages.length, baseOffset: toOffset(baseOffset), baseTimeMs: 1 });
   const frame = slot.bytes.subarray(0, slot.bytes.readUInt32LE(4));
   stampFrame(frame, { epoch: 1, commit: 2, lastOfCommit: true }, seed);
@@ -76,9 +98,10 @@ describe("a record", () => {
       fc.property(anyMessage, anyRejection, fc.constantFrom(0, 1), fc.nat(1000), (each, rejection, stream, start) => {
         const rejected = rejection && encodeRejection(rejection);
         const deltaMs = each.receivedAt - context.baseTimeMs;
-        const end = encodeRecord(slot, start, each, stream, deltaMs, rejected);
-        expect(end - start).toBe(measureRecord(each, rejected));
-        expect(end - start).toBeLessThanOrEqual(boundRecord(each, rejected));
+        const properties = toBytes(each);
+        const end = encodeRecord(slot, start, each, stream, deltaMs, rejected, 0, properties);
+        expect(end - start).toBe(measureRecord(each, rejected, properties));
+        expect(end - start).toBeLessThanOrEqual(boundRecord(each, rejected, properties));
         const entry = decodeRecord(slot, start, toOffset(7), context);
         expect(entry).toEqual({
           offset: 7,

@@ -79,7 +79,7 @@ describe("streamsSettings", () => {
     expect(problems({ ...wrong })).toEqual([
       "[0].name expected a lower-case letter, then at most 62 letters, digits, _ or -",
       "[0].topic may have # only as its last level",
-      "[0].codec expected a codec, such as json",
+      "[0].codec expected a codec, such as json, or a list of codecs",
       "[0].schema expected a zod 4 schema, such as z.object({ … })",
       "[0].time expected a function from the data to milliseconds since 1970",
       '[0] Unrecognized key: "tpoic"',
