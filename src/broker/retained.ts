@@ -5,7 +5,7 @@
 import { setImmediate as turn } from "node:timers/promises";
 import { isReservedTopic } from "./authorize.ts";
 import type { Limits } from "./limits.ts";
-import type { OutgoingMessage } from "./outgoing-queue.ts";
+import type { OutgoingMessage } from "./outgoing-message.ts";
 
 export interface RetainedMessage extends Omit<OutgoingMessage, "subscriptionIds"> {
   readonly bytes: number;

@@ -128,11 +128,6 @@ export class Sessions {
     return this.#away.size;
   }
 
-  /** Bytes that wait in all of them. */
-  get queuedBytes(): number {
-    return this.#queued.bytes;
-  }
-
   get(clientId: string): Session | undefined {
     return this.#sessions.get(clientId);
   }

@@ -5,7 +5,8 @@ import * as fc from "fast-check";
 import { parser as createParser } from "mqtt-packet";
 import { describe, expect, test } from "vitest";
 import { packetType } from "../../src/broker/frames.ts";
-import { OutgoingQueue, type QueuedMessage } from "../../src/broker/outgoing-queue.ts";
+import type { QueuedMessage } from "../../src/broker/outgoing-message.ts";
+import { OutgoingQueue } from "../../src/broker/outgoing-queue.ts";
 
 const bounds = {
   queuedMessagesPerSession: 8,
@@ -77,6 +78,7 @@ class Client {
       bytes: 10,
     };
     this.queue.push(message, 0);
+    this.queue.pump();
   }
 
   answer(index: number): void {
