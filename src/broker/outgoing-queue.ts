@@ -6,6 +6,7 @@
 // Receive Maximum [MQTT-3.3.4-9] and Maximum Packet Size [MQTT-3.1.2-24], message expiry [MQTT-3.3.2-5, -6], and the
 // bounds in messages and bytes, of this session and of all together.
 
+import type { LimitName } from "../events.ts";
 import { packetType, type ProtocolVersion } from "./frames.ts";
 import type { Limits } from "./limits.ts";
 import { encodePublish, isExpired, type QueuedMessage } from "./outgoing-message.ts";
@@ -46,7 +47,7 @@ const ERROR = 0x80;
 export class OutgoingQueue {
   readonly #bounds: Bounds;
   readonly #total: QueuedTotal;
-  readonly #dropped: (topic: string) => void;
+  readonly #dropped: (topic: string, limit?: LimitName) => void;
   #link: QueueLink | undefined;
   #waiting: QueuedMessage[] = [];
   #head = 0;
@@ -60,7 +61,8 @@ export class OutgoingQueue {
   #bytes = 0;
   #isDue = false;
 
-  constructor(bounds: Bounds, total: QueuedTotal, dropped: (topic: string) => void) {
+  /** `dropped`: a message is not delivered, because of a limit if one is named. */
+  constructor(bounds: Bounds, total: QueuedTotal, dropped: (topic: string, limit?: LimitName) => void) {
     this.#bounds = bounds;
     this.#total = total;
     this.#dropped = dropped;
@@ -96,9 +98,10 @@ export class OutgoingQueue {
 
   /** A message for the client; when there is no room, this or an older one is dropped, and counted. */
   push(message: QueuedMessage, nowMs: number): void {
-    if (!this.#hasRoomFor(message)) this.#makeRoom(message, nowMs);
-    if (!this.#hasRoomFor(message)) {
-      this.#dropped(message.topic);
+    if (this.#limitFor(message) !== undefined) this.#makeRoom(message, nowMs);
+    const limit = this.#limitFor(message);
+    if (limit !== undefined) {
+      this.#dropped(message.topic, limit);
       return;
     }
     this.#account(message.bytes);
@@ -230,29 +233,31 @@ export class OutgoingQueue {
     return message;
   }
 
-  #hasRoomFor({ bytes }: QueuedMessage): boolean {
+  /** What keeps the message from being held. */
+  #limitFor({ bytes }: QueuedMessage): LimitName | undefined {
     const { queuedMessagesPerSession, queuedBytesPerSession, queuedBytes } = this.#bounds;
-    return (
-      this.size < Math.min(queuedMessagesPerSession, LARGEST_ID) &&
-      this.#bytes + bytes <= queuedBytesPerSession &&
-      this.#total.bytes + bytes <= queuedBytes
-    );
+    if (this.size >= Math.min(queuedMessagesPerSession, LARGEST_ID)) return "queuedMessagesPerSession";
+    if (this.#bytes + bytes > queuedBytesPerSession) return "queuedBytesPerSession";
+    return this.#total.bytes + bytes > queuedBytes ? "queuedBytes" : undefined;
   }
 
   /** What has expired leaves first, then with `oldest` what has waited longest. In flight is never given up. */
   #makeRoom(message: QueuedMessage, nowMs: number): void {
-    while (this.#waiting.length > this.#head && !this.#hasRoomFor(message)) {
+    let limit = this.#limitFor(message);
+    while (this.#waiting.length > this.#head && limit !== undefined) {
       const first = this.#waiting[this.#head];
-      if (first === undefined || (this.#bounds.whenQueueFull === "newest" && !isExpired(first, nowMs))) return;
+      const hasExpired = first !== undefined && isExpired(first, nowMs);
+      if (first === undefined || (this.#bounds.whenQueueFull === "newest" && !hasExpired)) return;
       this.#shift();
-      this.#leave(first);
+      this.#leave(first, hasExpired ? undefined : limit);
+      limit = this.#limitFor(message);
     }
   }
 
   /** A message that is not delivered. */
-  #leave(message: QueuedMessage): void {
+  #leave(message: QueuedMessage, limit?: LimitName): void {
     this.#account(-message.bytes);
-    this.#dropped(message.topic);
+    this.#dropped(message.topic, limit);
   }
 
   #account(bytes: number): void {
