@@ -44,10 +44,8 @@ export class AedesStore {
 
   async storeRetained(packet: Packet): Promise<void> {
     const { clientId: _, ...message } = toPublished(packet);
-    const { retained, limits, events } = this.#options;
-    if (retained.store(message)) return;
-    events.emit("dropped", "retained", packet.topic);
-    events.emit("limited", retained.size < limits.retainedMessages ? "retainedBytes" : "retainedMessages");
+    const limit = this.#options.retained.store(message);
+    if (limit !== undefined) this.#options.events.emit("limited", limit);
   }
 
   /** Retained messages are sent by the connection (retained-delivery.ts). */
@@ -91,6 +89,7 @@ export class AedesStore {
     const incoming = this.#options.sessions.get(id)?.incoming;
     const { maximumInflightQos2 } = this.#options.limits;
     if (incoming === undefined || incoming.size >= maximumInflightQos2) {
+      this.#options.events.emit("limited", "maximumInflightQos2");
       throw new Error(`more than ${maximumInflightQos2} unfinished QoS 2 messages`);
     }
     incoming.add(messageId);
