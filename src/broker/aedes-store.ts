@@ -43,8 +43,11 @@ export class AedesStore {
   async setup(): Promise<void> {}
 
   async storeRetained(packet: Packet): Promise<void> {
-    const { clientId: _, ...message } = toPublished(packet);
-    if (!this.#options.retained.store(message)) this.#options.events.emit("dropped", "retained", packet.topic);
+    this.retain(toPublished(packet));
+  }
+
+  retain({ clientId: _publisher, ...message }: Published): void {
+    if (!this.#options.retained.store(message)) this.#options.events.emit("dropped", "retained", message.topic);
   }
 
   /** Retained messages are sent by the connection (retained-delivery.ts). */
@@ -109,7 +112,9 @@ export class AedesStore {
   }
 }
 
-const toPublished = (packet: Packet): Published => ({
+export const toPublished = (
+  packet: Pick<Packet, "topic" | "payload" | "qos" | "retain" | "properties" | "messageExpiry" | "clientId">,
+): Published => ({
   topic: packet.topic,
   payload: packet.payload,
   qos: packet.qos,

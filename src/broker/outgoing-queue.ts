@@ -78,6 +78,7 @@ export class OutgoingQueue {
   /** PUBLISH packets that this connection has sent and that are not complete. */
   #unacknowledged = 0;
   #bytes = 0;
+  #pumpsSoon = false;
 
   constructor(bounds: Bounds, total: QueuedTotal, dropped: (topic: string) => void) {
     this.#bounds = bounds;
@@ -122,7 +123,17 @@ export class OutgoingQueue {
     }
     this.#account(message.bytes);
     this.#waiting.push(message);
-    this.pump(nowMs);
+    this.#pumpAfterTurn();
+  }
+
+  /** What one turn of the event loop brings leaves in one write. */
+  #pumpAfterTurn(): void {
+    if (this.#pumpsSoon || this.#link === undefined) return;
+    this.#pumpsSoon = true;
+    setImmediate(() => {
+      this.#pumpsSoon = false;
+      this.pump();
+    });
   }
 
   /** True when so much is held that somebody who can wait with the next message should. */
