@@ -44,11 +44,12 @@ export class AedesStore {
   async setup(): Promise<void> {}
 
   async storeRetained(packet: Packet): Promise<void> {
-    const { clientId: _, ...message } = toPublished(packet);
-    const { retained, limits, events } = this.#options;
-    if (retained.store(message)) return;
-    events.emit("dropped", "retained", packet.topic);
-    events.emit("limited", retained.size < limits.retainedMessages ? "retainedBytes" : "retainedMessages");
+    this.retain(toPublished(packet));
+  }
+
+  retain({ clientId: _publisher, ...message }: Published): void {
+    const limit = this.#options.retained.store(message);
+    if (limit !== undefined) this.#options.events.emit("limited", limit);
   }
 
   /** Retained messages are sent by the connection (retained-delivery.ts). */
@@ -92,6 +93,7 @@ export class AedesStore {
     const incoming = this.#options.sessions.get(id)?.incoming;
     const { maximumInflightQos2 } = this.#options.limits;
     if (incoming === undefined || incoming.size >= maximumInflightQos2) {
+      this.#options.events.emit("limited", "maximumInflightQos2");
       throw new Error(`more than ${maximumInflightQos2} unfinished QoS 2 messages`);
     }
     incoming.add(messageId);
@@ -113,7 +115,9 @@ export class AedesStore {
   }
 }
 
-const toPublished = (packet: Packet): Published => ({
+export const toPublished = (
+  packet: Pick<Packet, "topic" | "payload" | "qos" | "retain" | "properties" | "messageExpiry" | "clientId">,
+): Published => ({
   topic: packet.topic,
   payload: typeof packet.payload === "string" ? packet.payload : ownBytes(packet.payload),
   qos: packet.qos,

@@ -111,10 +111,6 @@ export class Connection implements Holder, OutgoingOwner, Subscriber {
     this.#end("taken-over", "another connection came with the same client id", reasonCode.sessionTakenOver);
   }
 
-  gone(): Promise<void> {
-    return this.#client === undefined ? Promise.resolve() : this.#context.detached(this.#client);
-  }
-
   /** What Aedes says of this client; told when the connection ends. */
   note(error: Error): void {
     this.#problem ??= error.message;

@@ -212,7 +212,10 @@ describe("the queue of a session", () => {
       const harness = await openHarness({ limits: { whenQueueFull, queuedMessagesPerSession: 3 } });
       const dropped: string[] = [];
       harness.events.on("dropped", (clientId, topic) => dropped.push(`${clientId} ${topic}`));
+      const limits: string[] = [];
+      harness.events.on("limited", (limit) => limits.push(limit));
       expect(await fill(harness, ["1", "2", "3", "4", "5"])).toEqual(kept);
+      expect(limits).toEqual(["queuedMessagesPerSession", "queuedMessagesPerSession"]);
       expect(dropped).toEqual(["away news", "away news"]);
     },
   );
