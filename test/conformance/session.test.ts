@@ -153,7 +153,7 @@ describe.for(versions)("A session in version %s", (version) => {
   });
 });
 
-describe("Session Expiry Interval", () => {
+describe.concurrent("Session Expiry Interval", () => {
   test("of 0 or none ends the session with its connection [MQTT-4.1.0-2]", async ({ openHarness }) => {
     const harness = await openHarness();
     for (const properties of [{ sessionExpiryInterval: 0 }, {}]) {
