@@ -25,7 +25,7 @@ type Packet = AedesPublishPacket & { readonly messageExpiry?: number; readonly c
 export interface AedesStoreOptions {
   readonly sessions: Sessions;
   readonly retained: RetainedMessages;
-  readonly limits: Pick<Limits, "maximumInflightQos2">;
+  readonly limits: Pick<Limits, "maximumInflightQos2" | "retainedMessages">;
   readonly events: EventBus;
 }
 

@@ -114,8 +114,6 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     persistence: store as never,
     // Enforced by connection.ts before anything is buffered; what was sent with an alias reaches Aedes with its topic.
     maximumPacketSize: limits.maximumPacketBytes + limits.maximumTopicBytes,
-    receiveMaximum: limits.maximumInflightQos2,
-    topicAliasMaximum: limits.topicAliases,
     maxTopicLevels: limits.maximumTopicLevels,
     maxClientsIdLength: 65_535,
     connectTimeout: limits.connectTimeoutMs,

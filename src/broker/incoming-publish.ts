@@ -17,7 +17,7 @@ import { type Fault, packetType, type ProtocolVersion, reasonCode } from "./fram
 import { checkPublish, propertiesOf, PublishView, topicOf } from "./packet-check.ts";
 import type { Told } from "./packet-writer.ts";
 import { codeOf, tellRejection } from "./rejection-answer.ts";
-import { TopicAliases, withoutTopicAlias } from "./topic-aliases.ts";
+import { inFull, TopicAliases } from "./topic-aliases.ts";
 
 export interface SessionFacts {
   readonly cleanStart: boolean;
@@ -142,7 +142,7 @@ export class IncomingPublish {
     if (topicAlias === 0) {
       this.#owner.forward(buffer, start, end);
     } else {
-      const packet = withoutTopicAlias(buffer, start, view, this.#topicBytes);
+      const packet = inFull(buffer, start, view, this.#topicBytes);
       this.#owner.forward(packet, 0, packet.length);
     }
   }

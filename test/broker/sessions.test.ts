@@ -4,6 +4,7 @@ import { type Duplex, duplexPair } from "node:stream";
 import type { Packet } from "mqtt-packet";
 import { generate, parser as createParser } from "mqtt-packet";
 import { describe, expect, vi } from "vitest";
+import { forwardData } from "../../src/listener/listener.ts";
 import { type Harness, publish, type RawClient, test } from "./harness.ts";
 
 type Connect = Partial<Extract<Packet, { cmd: "connect" }>>;
@@ -47,7 +48,7 @@ async function openFrozen(
   qos: 0 | 1,
 ): Promise<{ readonly far: Duplex; readonly near: Duplex }> {
   const [far, near] = duplexPair();
-  harness.broker.accept(near, { remoteAddress: "pair", remotePort: 0 });
+  harness.broker.accept(near, { remoteAddress: "pair", remotePort: 0, incoming: forwardData(near) });
   const options = { protocolVersion };
   const connect = { cmd: "connect", clientId: "c1", protocolId: "MQTT", clean: true, keepalive: 0 } as const;
   far.write(generate({ ...connect, protocolVersion }, options));
