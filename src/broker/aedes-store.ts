@@ -43,7 +43,10 @@ export class AedesStore {
   async setup(): Promise<void> {}
 
   async storeRetained(packet: Packet): Promise<void> {
-    const { clientId: _, ...message } = toPublished(packet);
+    this.retain(toPublished(packet));
+  }
+
+  retain({ clientId: _publisher, ...message }: Published): void {
     const limit = this.#options.retained.store(message);
     if (limit !== undefined) this.#options.events.emit("limited", limit);
   }
@@ -111,7 +114,9 @@ export class AedesStore {
   }
 }
 
-const toPublished = (packet: Packet): Published => ({
+export const toPublished = (
+  packet: Pick<Packet, "topic" | "payload" | "qos" | "retain" | "properties" | "messageExpiry" | "clientId">,
+): Published => ({
   topic: packet.topic,
   payload: packet.payload,
   qos: packet.qos,

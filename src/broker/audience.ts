@@ -1,39 +1,44 @@
 // Who listens to a topic: found once, and kept until a subscription that matters changes.
 
 import { Qlobber } from "qlobber";
-import type { QoS } from "../reading.ts";
-import { filterSyntax, hasWildcard, isHidden, type KeptFilters } from "./kept-filters.ts";
+import { filterSyntax, hasWildcard, isHidden } from "./filters.ts";
 import { encodeTopic, type Shapes } from "./live-packet.ts";
+import type { Taker } from "./takers.ts";
 import { type LiveSubscription, type Target, toTargets } from "./target.ts";
 
 /** The targets of all topics that the same filters match. */
 interface Group {
   readonly key: string;
   readonly targets: readonly Target[];
-  /** The highest of a target. */
-  readonly qos: QoS;
+}
+
+/** The sessions, as far as an audience is concerned. */
+export interface Keeper {
+  readonly isDeserted: boolean;
+  readonly takersOf: (topic: string) => readonly Taker[];
+  onChange: (filter: string) => void;
 }
 
 interface Lifetime {
   isOver: boolean;
 }
 
-const nobody: Group = { key: "", targets: [], qos: 0 };
+const nobody: Group = { key: "", targets: [] };
 
 /** Who listens to one topic; shared by all that publish there. */
 export class Audience {
   readonly topic: string;
   readonly group: Group;
-  /** A session, connected or not, has a filter with QoS 1 or 2 that matches. */
-  readonly isKept: boolean;
+  /** Who gets messages with QoS 1 or 2, connected or not. */
+  readonly takers: readonly Taker[];
   readonly #lifetime: Lifetime;
   #isOutdated = false;
   #encodedTopic: Buffer | undefined;
 
-  constructor(topic: string, group: Group, isKept: boolean, lifetime: Lifetime) {
+  constructor(topic: string, group: Group, takers: readonly Taker[], lifetime: Lifetime) {
     this.topic = topic;
     this.group = group;
-    this.isKept = isKept;
+    this.takers = takers;
     this.#lifetime = lifetime;
   }
 
@@ -44,16 +49,11 @@ export class Audience {
 
   /** Nobody, connected or not. */
   get isEmpty(): boolean {
-    return this.group === nobody && !this.isKept;
+    return this.group === nobody && this.takers.length === 0;
   }
 
   get targets(): readonly Target[] {
     return this.group.targets;
-  }
-
-  /** A message of this QoS concerns more than QoS 0 of connected clients. */
-  needsAedes(qos: QoS): boolean {
-    return qos > 0 && (this.isKept || this.group.qos > 0);
   }
 
   /** The topic as it stands in a PUBLISH. */
@@ -68,11 +68,11 @@ export class Audience {
 }
 
 /** Of a topic that was not looked up yet. */
-export const unknownAudience = new Audience("", nobody, false, { isOver: true });
+export const unknownAudience = new Audience("", nobody, [], { isOver: true });
 
 /** Beyond these the cache starts anew. A topic takes some 300 bytes. */
 const MOST_TOPICS = 50_000;
-const MOST_TARGETS = 100_000;
+const MOST_HELD = 100_000;
 
 interface Filter {
   readonly text: string;
@@ -81,23 +81,24 @@ interface Filter {
 }
 
 export class Audiences {
-  readonly #kept: KeptFilters;
+  readonly #keeper: Keeper;
   readonly #shapes: Shapes;
   readonly #filters = new Qlobber<Filter>(filterSyntax);
   readonly #byText = new Map<string, Filter>();
   // The cache: what is removed from the one is removed from the other.
   readonly #byTopic = new Map<string, Audience>();
   readonly #groups = new Map<string, Group>();
-  #targets = 0;
+  /** Targets and takers in it. */
+  #held = 0;
   #lifetime: Lifetime = { isOver: false };
   /** Of all topics while there is no subscription at all: it takes no place in the cache. */
   #silence: Audience | undefined;
   #size = 0;
 
-  constructor(kept: KeptFilters, shapes: Shapes) {
-    this.#kept = kept;
+  constructor(keeper: Keeper, shapes: Shapes) {
+    this.#keeper = keeper;
     this.#shapes = shapes;
-    kept.onChange = (filter) => this.#outdate(filter);
+    keeper.onChange = (filter) => this.#outdate(filter);
   }
 
   /** Live subscriptions. */
@@ -133,12 +134,14 @@ export class Audiences {
   of(topic: string): Audience {
     const known = this.#byTopic.get(topic);
     if (known !== undefined) return known;
-    if (this.#size === 0 && this.#kept.isEmpty) {
-      this.#silence ??= new Audience("", nobody, false, this.#lifetime);
+    if (this.#size === 0 && this.#keeper.isDeserted) {
+      this.#silence ??= new Audience("", nobody, [], this.#lifetime);
       return this.#silence;
     }
-    if (this.#byTopic.size >= MOST_TOPICS || this.#targets >= MOST_TARGETS) this.#startAnew();
-    const audience = new Audience(topic, this.#groupOf(topic), this.#kept.matches(topic), this.#lifetime);
+    if (this.#byTopic.size >= MOST_TOPICS || this.#held >= MOST_HELD) this.#startAnew();
+    const takers = this.#keeper.takersOf(topic);
+    const audience = new Audience(topic, this.#groupOf(topic), takers, this.#lifetime);
+    this.#held += takers.length;
     this.#byTopic.set(topic, audience);
     return audience;
   }
@@ -154,10 +157,9 @@ export class Audiences {
       filters.flatMap(({ subscriptions }) => [...subscriptions]),
       this.#shapes,
     );
-    const qos = targets.reduce<QoS>((highest, target) => (target.qos > highest ? target.qos : highest), 0);
-    const group = { key, targets, qos };
+    const group = { key, targets };
     this.#groups.set(key, group);
-    this.#targets += targets.length;
+    this.#held += targets.length;
     return group;
   }
 
@@ -171,7 +173,8 @@ export class Audiences {
     if (audience === undefined) return;
     audience.outdate();
     this.#byTopic.delete(filter);
-    if (this.#groups.delete(audience.group.key)) this.#targets -= audience.targets.length;
+    if (this.#groups.delete(audience.group.key)) this.#held -= audience.targets.length;
+    this.#held -= audience.takers.length;
   }
 
   #startAnew(): void {
@@ -181,6 +184,6 @@ export class Audiences {
     this.#lifetime = { isOver: false };
     this.#byTopic.clear();
     this.#groups.clear();
-    this.#targets = 0;
+    this.#held = 0;
   }
 }

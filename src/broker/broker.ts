@@ -14,7 +14,7 @@ import type { Accept } from "../listener/listener.ts";
 import type { Message, Offset, QoS, Rejection, Route, UnixMs, Verdict } from "../reading.ts";
 import type { Latency, Traffic } from "../telemetry.ts";
 import { Admission } from "./admission.ts";
-import { AedesStore } from "./aedes-store.ts";
+import { AedesStore, toPublished } from "./aedes-store.ts";
 import type { Authenticate } from "./authenticate.ts";
 import { Arrivals } from "./arrivals.ts";
 import { isReservedTopic, rejectedTopic } from "./authorize.ts";
@@ -27,8 +27,8 @@ import { toMessageProperties } from "./message-properties.ts";
 import { openThrottle } from "./rate-limit.ts";
 import { RetainedMessages } from "./retained.ts";
 import { Sessions } from "./sessions.ts";
+import { toPacket } from "./shown-message.ts";
 import { openSysTopics } from "./sys-topics.ts";
-import type { AedesClient } from "./target.ts";
 import { type Will, Wills } from "./wills.ts";
 
 /** Where telemetry goes: the intake and the journal, as far as a connection needs to know them. */
@@ -96,7 +96,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     privatePrefix: `$SYS/${id}/`,
     queueBytes: limits.subscriberQueueBytes,
     events,
-    kept: sessions.kept,
+    keeper: sessions,
   });
   const retained = new RetainedMessages(limits);
   const store = new AedesStore({ sessions, retained, limits, events });
@@ -146,12 +146,17 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     stopped: () => stopped,
     attach(stream, connection) {
       byStream.set(stream, connection);
-      const client = aedes.handle(stream) as AedesClient;
-      return Object.assign(client, { subscriptions: fanOut.subscriptionsOf(client, connection) });
+      return Object.assign(aedes.handle(stream), { subscriptions: fanOut.subscriptionsOf(connection) });
     },
     audienceOf: (topic) => fanOut.audienceOf(topic),
     show(audience, shown) {
-      if (fanOut.show(audience, shown)) aedes.publish(fanOut.forOthers(shown), () => {});
+      fanOut.show(audience, shown);
+      const { qos, retain } = shown.view;
+      const isQueued = qos > 0 && audience.takers.length > 0;
+      if (!isQueued && !retain) return;
+      const published = toPublished(toPacket(shown));
+      if (retain) store.retain(published);
+      if (isQueued) sessions.deliver(published, audience.takers);
     },
   };
   const publish = ({ topic, payload, qos = 0, retain = false }: OutgoingMessage): Promise<void> =>

@@ -6,19 +6,18 @@
 //
 // QoS 0, be it the message's or what was granted, is written here: once for all subscribers alike, and without Aedes,
 // which would make two objects, a closure and a packet per subscriber. QoS 1 and 2 come from the session's queue
-// (sessions.ts). Each client is given one copy with the highest QoS that was granted to it [MQTT-3.3.4-2]; Aedes would lower
+// (sessions.ts), and their telemetry does not pass Aedes either. Each client is given one copy with the highest QoS that was granted to it [MQTT-3.3.4-2]; Aedes would lower
 // the QoS for a filter without wildcards only [MQTT-3.8.4-8].
 
 import { Buffer } from "node:buffer";
-import type { AedesPublishPacket, PublishPacket } from "aedes";
+import type { AedesPublishPacket } from "aedes";
 import type { EventBus } from "../events.ts";
-import { type Audience, Audiences } from "./audience.ts";
+import { type Audience, Audiences, type Keeper } from "./audience.ts";
 import type { ShownMessage } from "./connection-context.ts";
-import type { KeptFilters } from "./kept-filters.ts";
 import { LivePacket, Shapes } from "./live-packet.ts";
-import { decodeProperties, encodeProperties, withoutTopicAlias, withoutWillDelay } from "./live-properties.ts";
+import { encodeProperties, withoutTopicAlias, withoutWillDelay } from "./live-properties.ts";
 import { Outbox, Outboxes, type Subscriber } from "./outbox.ts";
-import type { AedesClient, AedesSubscription, LiveSubscription, Target } from "./target.ts";
+import type { AedesSubscription, LiveSubscription, Target } from "./target.ts";
 
 export interface FanOutOptions {
   /** Topics of Aedes' own housekeeping (`$SYS/<broker id>/`), which no client is shown. */
@@ -26,7 +25,7 @@ export interface FanOutOptions {
   /** What may wait for one subscriber. */
   readonly queueBytes: number;
   readonly events: EventBus;
-  readonly kept: KeptFilters;
+  readonly keeper: Keeper;
 }
 
 /** What Aedes emits; `clientId` is that of the publisher. */
@@ -41,13 +40,11 @@ export class FanOut {
   readonly #packet = new LivePacket();
   /** By what Aedes registers for it. */
   readonly #live = new WeakMap<object, LiveSubscription>();
-  /** Payloads of telemetry that was shown with QoS 0 and goes through Aedes for the others. */
-  readonly #shown = new WeakSet<object>();
   #closed = false;
 
-  constructor({ privatePrefix, queueBytes, events, kept }: FanOutOptions) {
+  constructor({ privatePrefix, queueBytes, events, keeper }: FanOutOptions) {
     this.#privatePrefix = privatePrefix;
-    this.#audiences = new Audiences(kept, new Shapes());
+    this.#audiences = new Audiences(keeper, new Shapes());
     this.#outboxes = new Outboxes(queueBytes, events);
   }
 
@@ -65,24 +62,20 @@ export class FanOut {
    * The table of a client's subscriptions, for Aedes: it writes there what it then registers with `on`, which says nothing
    * of the client or of its options.
    */
-  subscriptionsOf(client: AedesClient, subscriber: Subscriber): Record<string, AedesSubscription> {
+  subscriptionsOf(subscriber: Subscriber): Record<string, AedesSubscription> {
     let outbox: Outbox | undefined; // most clients only publish
     return new Proxy<Record<string, AedesSubscription>>(Object.create(null), {
       set: (table, filter: string, inAedes: AedesSubscription) => {
         table[filter] = inAedes;
         outbox ??= new Outbox(subscriber, this.#outboxes);
-        this.#live.set(inAedes.func, { filter, client, outbox, granted: inAedes.qos, inAedes });
+        this.#live.set(inAedes.func, { filter, outbox, inAedes });
         return true;
       },
     });
   }
 
-  /**
-   * Shows a PUBLISH of accepted telemetry to those who get it with QoS 0. True: Aedes must have it too, as `forOthers`
-   * gives it, for those who get it with QoS 1 or 2, or to retain it.
-   */
-  show(audience: Audience, shown: ShownMessage): boolean {
-    const { clientId, buffer, view } = shown;
+  /** Shows a PUBLISH of accepted telemetry to those who get it with QoS 0. */
+  show(audience: Audience, { clientId, buffer, view }: ShownMessage): void {
     const packet = this.#packet;
     packet.payload = buffer;
     packet.payloadStart = view.payloadStart;
@@ -92,14 +85,6 @@ export class FanOut {
     packet.propertiesEnd = view.propertiesEnd;
     if (view.topicAlias !== 0) this.#useProperties(withoutTopicAlias(buffer, view));
     this.#deliver(audience, clientId, view.qos, view.retain);
-    return view.retain || (audience.needsAedes(view.qos) && hasTaker(audience, clientId));
-  }
-
-  /** The same for Aedes, which retains it, queues it, and gives it to those who get it with QoS 1 or 2. */
-  forOthers(shown: ShownMessage): PublishPacket {
-    const packet = toPacket(shown);
-    this.#shown.add(packet.payload as Buffer);
-    return packet;
   }
 
   // — What Aedes uses of mqemitter —
@@ -144,8 +129,7 @@ export class FanOut {
     const audience = this.#audiences.of(packet.topic);
     if (audience.targets.length === 0) return;
     withoutWillDelay(packet);
-    const clientId = packet.clientId ?? "";
-    if (!this.#shown.has(packet.payload as Buffer)) this.#showPacket(audience, clientId, packet);
+    this.#showPacket(audience, packet.clientId ?? "", packet);
   }
 
   #showPacket(audience: Audience, clientId: string, { payload, properties, qos, retain }: Emitted): void {
@@ -178,31 +162,6 @@ export class FanOut {
 }
 
 const nothing: Buffer = Buffer.alloc(0);
-
-/** Its MQTT 5 properties are read by the parser that Aedes uses too. Aedes may keep it: the payload is copied. */
-function toPacket({ topic, clientId, buffer, start, end, view }: ShownMessage): PublishPacket {
-  const { qos, retain, payloadStart, payloadEnd, propertiesStart, propertiesEnd } = view;
-  const payload = Buffer.from(buffer.subarray(payloadStart, payloadEnd));
-  const packet = { cmd: "publish", topic, payload, qos, retain, dup: false, clientId } as const;
-  if (propertiesStart === propertiesEnd) return packet;
-  const properties = decodeProperties(buffer.subarray(start, end));
-  return properties === undefined ? packet : { ...packet, properties };
-}
-
-/**
- * False when all that would get the message with QoS 1 or 2 are full, and end with their connection: then it is dropped
- * for them here, since Aedes would do much for it before it asks `authorizeForward`.
- */
-function hasTaker(audience: Audience, clientId: string): boolean {
-  if (audience.isKept) return true;
-  const { targets, topic } = audience;
-  for (const { qos, client } of targets) if (qos > 0 && !client.conn.writableNeedDrain) return true;
-  for (const each of targets) {
-    const target = targetFor(each, clientId);
-    if (target !== undefined && target.qos > 0) target.outbox.refuse(topic);
-  }
-  return false;
-}
 
 /** Undefined when the client is not to be given its own message. */
 function targetFor(target: Target, clientId: string): Target | undefined {

@@ -100,12 +100,6 @@ export class Outbox {
     if (this.#bytes >= SEND_BYTES) this.#send();
   }
 
-  /** Counts a message that the subscriber is not given. */
-  refuse(topic: string): void {
-    if (!this.#isBusy) this.#beginTurn();
-    this.#drop(topic);
-  }
-
   /** Sends and tells what the turn has brought. */
   endTurn(): void {
     this.#isBusy = false;

@@ -8,6 +8,7 @@
 
 import { randomBytes } from "node:crypto";
 import type { ConnectPacket } from "aedes";
+import type { LimitName } from "../events.ts";
 import { toOffset } from "../reading.ts";
 import type { Acknowledgements } from "./acknowledgements.ts";
 import { askedExpiryS, encodeAccepted, NEVER_S } from "./accepted.ts";
@@ -175,8 +176,9 @@ export class Outgoing implements QueueLink, RetainedReceiver {
   #subscribe(packet: Buffer): void {
     const session = this.#session;
     if (session === undefined) return;
-    const { sessions } = this.#context;
-    this.#requests ??= new SubscribeRequests(sessions, session, this.version, this.#context);
+    const { sessions, limits, events } = this.#context;
+    const limited = (limit: LimitName): void => void events.emit("limited", limit);
+    this.#requests ??= new SubscribeRequests(sessions, session, this.version, limits, limited);
     const decision = this.#requests.decide(packet);
     if (decision === undefined) this.failed(new Error("a SUBSCRIBE or UNSUBSCRIBE could not be read"));
     else if (decision.forward === undefined) this.#answer(decision.answer);

@@ -6,9 +6,10 @@ import type { PublishPacket } from "aedes";
 import { Qlobber } from "qlobber";
 import type { EventBus } from "../events.ts";
 import type { QoS } from "../reading.ts";
-import { filterSyntax, isHidden, KeptFilters } from "./kept-filters.ts";
+import { filterSyntax, isHidden } from "./filters.ts";
 import type { Limits } from "./limits.ts";
 import { OutgoingQueue, type QueuedTotal, type QueueLink } from "./outgoing-queue.ts";
+import { type Entry, type Taker, takerFor, toTakers } from "./takers.ts";
 
 export interface Subscription {
   readonly filter: string;
@@ -16,11 +17,6 @@ export interface Subscription {
   readonly noLocal: boolean;
   readonly retainAsPublished: boolean;
   readonly id: number | undefined;
-}
-
-/** A subscription where it is looked for by topic. */
-interface Entry extends Subscription {
-  readonly session: Session;
 }
 
 /** A message for all who subscribe to its topic. */
@@ -113,8 +109,9 @@ export class Sessions {
   readonly #filters = new Qlobber<Entry>(filterSyntax);
   #swept: Iterator<Session> = this.#away.values();
 
-  /** The filters with QoS 1 or 2, of all sessions. */
-  readonly kept = new KeptFilters();
+  /** Called with the filter when a subscription has come or gone. */
+  onChange: (filter: string) => void = () => {};
+  #subscriptions = 0;
 
   /** `onEnded`: what else is known of the client's session is void. */
   constructor(limits: SessionLimits, events: EventBus, onEnded: (clientId: string) => void) {
@@ -200,7 +197,8 @@ export class Sessions {
     const entry: Entry = { ...subscription, session };
     session.subscriptions.set(entry.filter, entry);
     this.#filters.add(entry.filter, entry);
-    this.kept.set(session.clientId, entry.filter, entry.qos);
+    this.#subscriptions += 1;
+    this.onChange(entry.filter);
     this.#keep(session);
   }
 
@@ -208,26 +206,26 @@ export class Sessions {
     if (this.#remove(session, filter)) this.#keep(session);
   }
 
-  /**
-   * Queues a QoS 1 or 2 message for every session that is to get it with QoS 1 or 2: once, with the highest QoS and the
-   * identifiers of all its subscriptions that match [MQTT-3.3.4-2…5], [MQTT-3.8.4-8]. QoS 0 is for the fan-out.
-   */
-  deliver(published: Published): void {
-    const { topic, clientId } = published;
-    const targets = new Map<Session, Target>();
-    for (const { session, filter, qos, noLocal, retainAsPublished, id } of this.#filters.match(topic)) {
-      if (isHidden(topic, filter) || (noLocal && clientId === session.clientId)) continue; // [MQTT-3.8.3-3]
-      const target = targets.get(session) ?? { qos: 0, retain: false, ids: [] };
-      targets.set(session, target);
-      if (qos > target.qos) target.qos = qos;
-      if (retainAsPublished) target.retain = published.retain; // [MQTT-3.3.1-12, -13]
-      if (id !== undefined) target.ids.push(id);
-    }
+  /** True when there is no subscription at all. */
+  get isDeserted(): boolean {
+    return this.#subscriptions === 0;
+  }
+
+  /** Who gets messages of the topic with QoS 1 or 2, until a subscription that matches changes. */
+  takersOf(topic: string): readonly Taker[] {
+    if (this.isDeserted) return [];
+    return toTakers(this.#filters.match(topic).filter(({ filter }) => !isHidden(topic, filter)));
+  }
+
+  /** Queues a QoS 1 or 2 message for those who get it with QoS 1 or 2 [MQTT-3.8.4-8]. QoS 0 is for the fan-out. */
+  deliver(published: Published, takers = this.takersOf(published.topic)): void {
     const nowMs = Date.now();
-    for (const [session, { qos, retain, ids: subscriptionIds }] of targets) {
-      const granted = Math.min(qos, published.qos);
-      if (granted === 1 || granted === 2)
-        session.queue.push({ ...published, qos: granted, retain, subscriptionIds }, nowMs);
+    for (const each of takers) {
+      const taker = takerFor(each, published.clientId);
+      if (taker === undefined) continue;
+      const qos = taker.qos === 2 && published.qos === 2 ? 2 : 1;
+      const retain = published.retain && taker.retainAsPublished; // [MQTT-3.3.1-12, -13]
+      taker.session.queue.push({ ...published, qos, retain, subscriptionIds: taker.ids }, nowMs);
     }
   }
 
@@ -245,7 +243,8 @@ export class Sessions {
     if (known === undefined) return false;
     session.subscriptions.delete(filter);
     this.#filters.remove(filter, known as Entry);
-    this.kept.delete(session.clientId, [filter]);
+    this.#subscriptions -= 1;
+    this.onChange(filter);
     return true;
   }
 
@@ -253,10 +252,4 @@ export class Sessions {
     if (session.lasts && session.subscriptions.size > 0) this.#kept.add(session);
     else this.#kept.delete(session);
   }
-}
-
-interface Target {
-  qos: QoS;
-  retain: boolean;
-  readonly ids: number[];
 }

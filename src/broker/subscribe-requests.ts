@@ -5,7 +5,7 @@
 // session also what it refused.
 
 import { generate, type Packet, parser as createParser } from "mqtt-packet";
-import type { EventBus } from "../events.ts";
+import type { LimitName } from "../events.ts";
 import { packetType, type ProtocolVersion } from "./frames.ts";
 import type { Limits } from "./limits.ts";
 import type { Session, Sessions, Subscription } from "./sessions.ts";
@@ -37,7 +37,7 @@ export class SubscribeRequests {
   readonly #session: Session;
   readonly #version: ProtocolVersion;
   readonly #maximum: number;
-  readonly #events: EventBus;
+  readonly #limited: (limit: LimitName) => void;
   /** By type of the answer and packet identifier: what is said when Aedes has done its part. */
   readonly #pending = new Map<number, Answer>();
 
@@ -45,13 +45,14 @@ export class SubscribeRequests {
     sessions: Sessions,
     session: Session,
     version: ProtocolVersion,
-    { limits, events }: { readonly limits: Pick<Limits, "maximumSubscriptionsPerClient">; readonly events: EventBus },
+    limits: Pick<Limits, "maximumSubscriptionsPerClient">,
+    limited: (limit: LimitName) => void,
   ) {
     this.#sessions = sessions;
     this.#session = session;
     this.#version = version;
     this.#maximum = limits.maximumSubscriptionsPerClient;
-    this.#events = events;
+    this.#limited = limited;
   }
 
   /** `bytes` is a whole SUBSCRIBE or UNSUBSCRIBE that was checked; undefined: Aedes' parser would not take it. */
@@ -114,7 +115,7 @@ export class SubscribeRequests {
     if (subscriptions.has(filter)) return undefined;
     const isFull = subscriptions.size >= this.#maximum;
     if (!isFull && !(lasts && this.#sessions.isOneTooMany(clientId))) return undefined;
-    this.#events.emit("limited", isFull ? "maximumSubscriptionsPerClient" : "sessions");
+    this.#limited(isFull ? "maximumSubscriptionsPerClient" : "sessions");
     return this.#version === 5 ? QUOTA_EXCEEDED : FAILURE;
   }
 

@@ -3,10 +3,10 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { type Audience, Audiences } from "../../src/broker/audience.ts";
-import { KeptFilters } from "../../src/broker/kept-filters.ts";
 import { Shapes } from "../../src/broker/live-packet.ts";
 import { Outbox, Outboxes } from "../../src/broker/outbox.ts";
-import type { AedesClient, LiveSubscription } from "../../src/broker/target.ts";
+import { type Session, Sessions } from "../../src/broker/sessions.ts";
+import type { LiveSubscription } from "../../src/broker/target.ts";
 import { createEvents } from "../../src/events.ts";
 import type { QoS } from "../../src/reading.ts";
 
@@ -43,60 +43,96 @@ const change: fc.Arbitrary<Change> = fc.record({
   asked: fc.uniqueArray(fc.constantFrom(...topics), { maxLength: 4 }),
 });
 
+const limits = {
+  sessions: 100,
+  sessionExpiryS: 1000,
+  queuedMessagesPerSession: 10,
+  queuedBytesPerSession: 1000,
+  queuedBytes: 1000,
+  whenQueueFull: "newest",
+} as const;
+
+interface Bench {
+  readonly sessions: Sessions;
+  readonly audiences: Audiences;
+  readonly clients: readonly Client[];
+}
+
+interface Client {
+  readonly id: string;
+  readonly outbox: Outbox;
+  readonly session: Session;
+  readonly live: Map<string, LiveSubscription>;
+}
+
+function openBench(): Bench {
+  const events = createEvents();
+  const sessions = new Sessions(limits, events, () => {});
+  const outboxes = new Outboxes(1000, events);
+  const clients = ["c0", "c1", "c2", "c3"].map((id) => {
+    const facts = { clientId: id, version: 4, largestPacketBytes: 1, waitingBytes: 0 } as const;
+    return {
+      id,
+      outbox: new Outbox({ ...facts, sendPublishes() {} }, outboxes),
+      session: sessions.open(id, true, true).session,
+      live: new Map<string, LiveSubscription>(),
+    };
+  });
+  return { sessions, audiences: new Audiences(sessions, new Shapes()), clients };
+}
+
+function apply({ sessions, audiences, clients }: Bench, { client: number, filter, qos, kind, comes }: Change): void {
+  const client = clients[number];
+  if (client === undefined) throw new RangeError(String(number));
+  if (kind === "kept") {
+    const subscription = { filter, qos, noLocal: false, retainAsPublished: false, id: undefined };
+    if (comes) sessions.subscribe(client.session, subscription);
+    else sessions.unsubscribe(client.session, filter);
+    return;
+  }
+  const before = client.live.get(filter);
+  if (before !== undefined) audiences.remove(before);
+  client.live.delete(filter);
+  if (!comes) return;
+  const live = { filter, outbox: client.outbox, inAedes: { func: {}, qos } };
+  client.live.set(filter, live);
+  audiences.add(live);
+}
+
+/** "client QoS" for all whose filters match, with the highest of them. */
+function expectedOf(
+  topic: string,
+  clients: readonly Client[],
+  filtersOf: (client: Client) => [string, QoS][],
+): string[] {
+  return clients.flatMap((client) => {
+    const granted = filtersOf(client).flatMap(([filter, qos]) => (matches(topic, filter) ? qos : []));
+    return granted.length === 0 ? [] : [`${client.id} ${Math.max(...granted)}`];
+  });
+}
+
 test("an audience is right as long as it says that it is current", () => {
   fc.assert(
     fc.property(fc.array(change, { maxLength: 40 }), (changes) => {
-      const kept = new KeptFilters();
-      const audiences = new Audiences(kept, new Shapes());
-      const outboxes = new Outboxes(1000, createEvents());
-      const clients = [0, 1, 2, 3].map((number) => {
-        const client = { id: `c${number}` } as AedesClient;
-        const subscriber = {
-          clientId: client.id,
-          version: 4,
-          largestPacketBytes: 1,
-          waitingBytes: 0,
-          sendPublishes() {},
-        } as const;
-        return {
-          client,
-          outbox: new Outbox(subscriber, outboxes),
-          live: new Map<string, LiveSubscription>(),
-          kept: new Map<string, QoS>(),
-        };
-      });
+      const bench = openBench();
+      const { audiences, clients } = bench;
       const held = new Map<string, Audience>();
-      for (const { client: number, filter, qos, kind, comes, asked } of changes) {
-        const own = clients[number];
-        if (own === undefined) throw new RangeError(String(number));
-        const before = own.live.get(filter);
-        if (kind === "kept") {
-          if (comes) kept.set(own.client.id, filter, qos);
-          else kept.delete(own.client.id, [filter]);
-          if (comes && qos > 0) own.kept.set(filter, qos);
-          else own.kept.delete(filter);
-        } else {
-          if (before !== undefined) audiences.remove(before);
-          own.live.delete(filter);
-          if (comes) {
-            const inAedes = { func: {}, qos };
-            const live = { filter, client: own.client, outbox: own.outbox, granted: qos, inAedes };
-            own.live.set(filter, live);
-            audiences.add(live);
-          }
-        }
+      for (const each of changes) {
+        apply(bench, each);
         // Those that are held by connections, and those that are asked for now.
-        for (const topic of asked) if (held.get(topic)?.isCurrent !== true) held.set(topic, audiences.of(topic));
+        for (const topic of each.asked) if (held.get(topic)?.isCurrent !== true) held.set(topic, audiences.of(topic));
         for (const [topic, audience] of held) {
           if (!audience.isCurrent) continue;
-          const expected = clients.flatMap(({ client, live }) => {
-            const matching = [...live.values()].filter((subscription) => matches(topic, subscription.filter));
-            return matching.length === 0 ? [] : [`${client.id} ${Math.max(...matching.map(({ granted }) => granted))}`];
-          });
-          expect(audience.targets.map((target) => `${target.clientId} ${target.qos}`).toSorted()).toEqual(expected);
-          const isKept = clients.some((client) => [...client.kept.keys()].some((text) => matches(topic, text)));
-          expect(audience.isKept).toBe(isKept);
-          expect(audience.isEmpty).toBe(expected.length === 0 && !isKept);
+          const live = expectedOf(topic, clients, (client) =>
+            [...client.live].map(([filter, { inAedes }]) => [filter, inAedes.qos]),
+          );
+          const kept = expectedOf(topic, clients, ({ session }) =>
+            [...session.subscriptions].map(([filter, { qos }]) => [filter, qos]),
+          );
+          const queued = kept.filter((text) => !text.endsWith(" 0"));
+          expect(audience.targets.map((target) => `${target.clientId} ${target.qos}`).toSorted()).toEqual(live);
+          expect(audience.takers.map(({ session, qos }) => `${session.clientId} ${qos}`).toSorted()).toEqual(queued);
+          expect(audience.isEmpty).toBe(live.length === 0 && queued.length === 0);
         }
       }
       expect(audiences.size).toBe(clients.reduce((sum, { live }) => sum + live.size, 0));
@@ -106,12 +142,14 @@ test("an audience is right as long as it says that it is current", () => {
 });
 
 test("a change of one topic's filter leaves the audiences of other topics as they are", () => {
-  const kept = new KeptFilters();
-  const audiences = new Audiences(kept, new Shapes());
-  kept.set("away", "#", 1);
+  const bench = openBench();
+  const { audiences } = bench;
+  const come = (filter: string): void =>
+    apply(bench, { client: 0, filter, qos: 1, kind: "kept", comes: true, asked: [] });
+  come("#");
   const [a, b] = [audiences.of("a"), audiences.of("b")];
-  kept.set("other", "a", 1);
+  come("a");
   expect([a.isCurrent, b.isCurrent]).toEqual([false, true]);
-  kept.set("other", "+/x", 1);
+  come("+/x");
   expect(b.isCurrent).toBe(false);
 });
