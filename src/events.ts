@@ -34,7 +34,11 @@ export type LimitName =
   | "maximumFiltersPerSubscribe"
   | "maximumSubscriptionsPerClient"
   | "retainedMessages"
-  | "sessions";
+  | "retainedBytes"
+  | "sessions"
+  | "queuedMessagesPerSession"
+  | "queuedBytesPerSession"
+  | "queuedBytes";
 
 export type ConsumerState = "starting" | "running" | "retrying" | "stopped";
 
@@ -66,8 +70,8 @@ interface Events {
   /** A sink's or handler's worker changed state. */
   consumer: [name: string, state: ConsumerState, detail: string];
   /**
-   * Messages were not delivered to a subscriber whose queue is full, or who takes no packet of that size: one, unless
-   * `messages` says how many, then `topic` is that of the last.
+   * Messages were not delivered to a subscriber whose queue is full, or who takes no packet of that size, or in whose queue
+   * they have expired: one, unless `messages` says how many, then `topic` is that of the last.
    */
   dropped: [clientId: string, topic: string, messages?: number];
 }

@@ -29,7 +29,7 @@ export class Acknowledgements {
   readonly #offsets: number[] = [];
   readonly #sinceMs: number[] = [];
   /** What Aedes wrote, and answers that tell more than a code, by queue index. */
-  readonly #frames = new Map<number, Uint8Array>();
+  #frames: Map<number, Uint8Array> | undefined;
 
   #last = 0;
 
@@ -52,7 +52,7 @@ export class Acknowledgements {
     const index = this.#types.length - 1;
     const type = this.#types[index] ?? packetType.puback;
     const [packetId = 0, code = 0] = [this.#packetIds[index], this.#codes[index]];
-    this.#frames.set(index, encodeAckWithReason(type, packetId, code, told, maximumPacketBytes));
+    (this.#frames ??= new Map()).set(index, encodeAckWithReason(type, packetId, code, told, maximumPacketBytes));
   }
 
   /** The PUBCOMP for a message whose release is in the journal at `offset`. */
@@ -62,7 +62,7 @@ export class Acknowledgements {
 
   /** A packet that Aedes wrote, which may only go out when the record at `offset` is durable. */
   held(packetId: number, frame: Uint8Array, offset: Offset): void {
-    this.#frames.set(this.#types.length, frame);
+    (this.#frames ??= new Map()).set(this.#types.length, frame);
     this.#push(packetType.pubcomp, packetId, 0, offset, 0);
   }
 
@@ -85,7 +85,7 @@ export class Acknowledgements {
         this.#types[index] === type
       ) {
         this.#offsets[index] = READY;
-        if (this.#codes[index] === 0 || isFailure(frame)) this.#frames.set(index, frame);
+        if (this.#codes[index] === 0 || isFailure(frame)) (this.#frames ??= new Map()).set(index, frame);
         return true;
       }
     }
@@ -101,7 +101,7 @@ export class Acknowledgements {
     let to = from;
     let bytes = 0;
     while (to < this.#types.length && (this.#offsets[to] ?? 0) < durable) {
-      bytes += (this.#frames.size > 0 ? this.#frames.get(to)?.length : undefined) ?? maximumAckBytes;
+      bytes += this.#frames?.get(to)?.length ?? maximumAckBytes;
       to += 1;
     }
     if (to === from) return undefined;
@@ -119,7 +119,7 @@ export class Acknowledgements {
     if (isLast(type, code)) this.#last -= 1;
     const isMessage = this.#offsets[index] !== READY && type !== packetType.pubcomp;
     if (isMessage) latency.observe(nowMs - (this.#sinceMs[index] ?? nowMs));
-    const frame = this.#frames.size > 0 ? this.#frames.get(index) : undefined;
+    const frame = this.#frames?.get(index);
     if (frame === undefined) return writeAck(buffer, at, type, this.#packetIds[index] ?? 0, version, code);
     buffer.set(frame, at);
     return at + frame.length;
@@ -140,10 +140,10 @@ export class Acknowledgements {
     if (left !== 0 && this.#head < 4096) return;
     for (const list of [this.#types, this.#packetIds, this.#codes, this.#offsets, this.#sinceMs])
       list.splice(0, this.#head);
-    if (this.#frames.size > 0) {
+    if (this.#frames !== undefined) {
       const frames = [...this.#frames].filter(([index]) => index >= this.#head);
-      this.#frames.clear();
-      for (const [index, frame] of frames) this.#frames.set(index - this.#head, frame);
+      this.#frames =
+        frames.length === 0 ? undefined : new Map(frames.map(([index, frame]) => [index - this.#head, frame]));
     }
     this.#head = 0;
   }

@@ -25,7 +25,7 @@ type Packet = AedesPublishPacket & { readonly messageExpiry?: number; readonly c
 export interface AedesStoreOptions {
   readonly sessions: Sessions;
   readonly retained: RetainedMessages;
-  readonly limits: Pick<Limits, "maximumInflightQos2">;
+  readonly limits: Pick<Limits, "maximumInflightQos2" | "retainedMessages">;
   readonly events: EventBus;
 }
 
@@ -47,7 +47,8 @@ export class AedesStore {
   }
 
   retain({ clientId: _publisher, ...message }: Published): void {
-    if (!this.#options.retained.store(message)) this.#options.events.emit("dropped", "retained", message.topic);
+    const limit = this.#options.retained.store(message);
+    if (limit !== undefined) this.#options.events.emit("limited", limit);
   }
 
   /** Retained messages are sent by the connection (retained-delivery.ts). */
@@ -91,6 +92,7 @@ export class AedesStore {
     const incoming = this.#options.sessions.get(id)?.incoming;
     const { maximumInflightQos2 } = this.#options.limits;
     if (incoming === undefined || incoming.size >= maximumInflightQos2) {
+      this.#options.events.emit("limited", "maximumInflightQos2");
       throw new Error(`more than ${maximumInflightQos2} unfinished QoS 2 messages`);
     }
     incoming.add(messageId);

@@ -24,7 +24,6 @@ interface Waiting {
   readonly peer: Peer;
   /** What it has sent meanwhile. */
   readonly early: Buffer[];
-  readonly onData: (chunk: Buffer) => void;
 }
 
 const TURN_MS = 20;
@@ -111,19 +110,19 @@ export class Arrivals implements Disposable {
     const { events, limits } = this.#options;
     const early: Buffer[] = [];
     let bytes = 0;
-    const onData = (chunk: Buffer): void => {
-      early.push(chunk);
+    peer.incoming.onBytes = (chunk) => {
+      early.push(Buffer.from(chunk));
       bytes += chunk.length;
       if (bytes >= limits.maximumConnectBytes) socket.pause();
     };
-    const waiting = { socket, peer, early, onData };
+    const waiting = { socket, peer, early };
     this.#queue.add(waiting);
     events.emit("limited", "connectionsPerSecond");
-    socket.on("data", onData);
     socket.on("error", () => {});
     socket.once("close", () => {
       if (this.#queue.delete(waiting)) this.departed(peer);
     });
+    socket.resume();
     this.#timer ??= setTimeout(() => this.#run(), TURN_MS);
   }
 
@@ -139,17 +138,14 @@ export class Arrivals implements Disposable {
     if (this.#queue.size > 0) this.#timer = setTimeout(() => this.#run(), TURN_MS);
   }
 
-  #begin({ socket, peer, early, onData }: Waiting): void {
+  #begin({ socket, peer, early }: Waiting): void {
     if (this.#options.stopped()) {
       this.departed(peer);
       this.#turnAway(socket, peer, undefined, "the gateway is stopping");
       return;
     }
-    socket.off("data", onData);
-    socket.pause();
-    if (early.length > 0) socket.unshift(Buffer.concat(early));
     this.#options.begin(socket, peer);
-    socket.resume();
+    if (early.length > 0) peer.incoming.onBytes(Buffer.concat(early));
   }
 }
 

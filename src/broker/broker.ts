@@ -1,12 +1,8 @@
 // Aedes behind our own contract: sessions, subscriptions, retained messages, wills, delivery to subscribers. What comes
 // from sockets passes connection.ts first; telemetry never reaches Aedes except to be shown to subscribers.
 //
-// Guards for aedes 2.0.0-beta.1 that live here (ADR 0002; the others stand beside what they guard):
-// - its tables that are keyed by names from the wire get a null prototype (a client called __proto__);
-// - a client that has closed while it was connecting is not registered, nobody would strike it from the list; and one that
-//   closes strikes only itself from there, not another with its client id;
-// - it does not compare message numbers to find what a client has got already: they are not in the order of delivery, and
-//   a QoS 1 message was lost when a QoS 0 message overtook it.
+// Aedes' tables that are keyed by names from the wire get a null prototype (a client called __proto__); the other guards for
+// it stand beside what they guard (ADR 0002).
 
 import { randomUUID } from "node:crypto";
 import type { EventEmitter } from "node:events";
@@ -118,32 +114,14 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     persistence: store as never,
     // Enforced by connection.ts before anything is buffered; what was sent with an alias reaches Aedes with its topic.
     maximumPacketSize: limits.maximumPacketBytes + limits.maximumTopicBytes,
-    receiveMaximum: limits.maximumInflightQos2,
-    topicAliasMaximum: limits.topicAliases,
     maxTopicLevels: limits.maximumTopicLevels,
     maxClientsIdLength: 65_535,
     connectTimeout: limits.connectTimeoutMs,
-    drainTimeout: NEVER_MS, // a full subscriber is bounded by authorizeForward, and ended by its keep-alive
+    drainTimeout: NEVER_MS, // who does not read its answers is not read either, and ended by its keep-alive
     ...createHooks({ options, sessions, admission, connectionOf }),
   });
-  const { registerClient, unregisterClient } = aedes as unknown as AedesInside;
-  const isRegistered = (client: Client): boolean => (aedes as unknown as AedesInside).clients[client.id] === client;
-  Object.assign(aedes, {
-    clients: Object.create(null),
-    brokers: Object.create(null),
-    registerClient(client: Client) {
-      if (!client.closed) registerClient.call(aedes, client);
-    },
-    unregisterClient(client: Client) {
-      if (isRegistered(client)) unregisterClient.call(aedes, client);
-    },
-  });
+  Object.assign(aedes, { clients: Object.create(null), brokers: Object.create(null) });
   await aedes.listen();
-  const detaching = new Map<Client, () => void>();
-  aedes.on("clientDisconnect", (client) => {
-    detaching.get(client)?.();
-    detaching.delete(client);
-  });
   // Told by the connection that it concerns; an error event that nobody listens to would end the process.
   aedes.on("clientError", (client, error) => connectionOf(client)?.note(error));
   aedes.on("connectionError", (client, error) => connectionOf(client)?.note(error));
@@ -170,14 +148,12 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
       byStream.set(stream, connection);
       return Object.assign(aedes.handle(stream), { subscriptions: fanOut.subscriptionsOf(connection) });
     },
-    detached: (client) =>
-      isRegistered(client) ? new Promise((resolve) => detaching.set(client, resolve)) : Promise.resolve(),
     audienceOf: (topic) => fanOut.audienceOf(topic),
     show(audience, shown) {
       fanOut.show(audience, shown);
       const { qos, retain } = shown.view;
       const isQueued = qos > 0 && audience.takers.length > 0;
-      if (!isQueued && !retain) return;
+      if (!retain && (!isQueued || sessions.refuse(shown.topic, shown.clientId, audience.takers))) return;
       const published = toPublished(toPacket(shown));
       if (retain) store.retain(published);
       if (isQueued) sessions.deliver(published, audience.takers);
@@ -277,13 +253,6 @@ async function waitUntilEmpty(connections: ReadonlySet<Connection>): Promise<voi
   while (connections.size > 0) await delay(10);
 }
 
-/** What Aedes' types do not tell. */
-interface AedesInside {
-  readonly clients: Readonly<Record<string, Client>>;
-  readonly registerClient: (client: Client) => void;
-  readonly unregisterClient: (client: Client) => void;
-}
-
 interface Hooked {
   readonly options: BrokerOptions;
   readonly sessions: Sessions;
@@ -356,8 +325,7 @@ function createAdmit({ options, sessions, admission, connectionOf }: Hooked): Ad
       events.emit("limited", "sessions");
       return { reason: `more than ${limits.sessions} sessions`, code: quotaExceeded };
     }
-    await admission.enter(client.id, connection);
-    if (!admission.holds(client.id, connection)) return hasEnded;
+    admission.enter(client.id, connection);
     connection.admit(result.deviceId);
     return undefined;
   };

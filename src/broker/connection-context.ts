@@ -40,8 +40,6 @@ export interface ConnectionContext {
   readonly stopped: () => boolean;
   /** Starts an Aedes client on the stream. */
   readonly attach: (stream: AedesStream, connection: Connection) => Client;
-  /** Resolves when Aedes has let go of a client whose stream is destroyed. */
-  readonly detached: (client: Client) => Promise<void>;
   /** Who subscribes to the topic; ask again when it is not current any more. */
   readonly audienceOf: (topic: string) => Audience;
   /** Shows accepted telemetry to its subscribers, and keeps it if it is to be retained. */

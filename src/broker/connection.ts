@@ -78,7 +78,7 @@ export class Connection implements Holder, OutgoingOwner, Subscriber {
     context.traffic.socketsOpened += 1;
     context.traffic.socketsOpen += 1;
     context.connections.add(this);
-    socket.on("data", (chunk: Buffer) => this.#receive(chunk));
+    peer.incoming.onBytes = (chunk) => this.#receive(chunk);
     socket.on("end", () => this.#end("closed", "the network connection ended"));
     socket.on("error", (error: Error) => this.#end("closed", `the network connection failed: ${error.message}`));
     socket.on("drain", () => {
@@ -86,6 +86,7 @@ export class Connection implements Holder, OutgoingOwner, Subscriber {
       this.proceed();
     });
     socket.on("close", () => this.#closed());
+    socket.resume();
   }
 
   /** The id that the client is known by; the remote address before it is. */
@@ -108,10 +109,6 @@ export class Connection implements Holder, OutgoingOwner, Subscriber {
 
   giveWay(): void {
     this.#end("taken-over", "another connection came with the same client id", reasonCode.sessionTakenOver);
-  }
-
-  gone(): Promise<void> {
-    return this.#client === undefined ? Promise.resolve() : this.#context.detached(this.#client);
   }
 
   /** What Aedes says of this client; told when the connection ends. */
@@ -210,6 +207,7 @@ export class Connection implements Holder, OutgoingOwner, Subscriber {
     }
     this.#splitter.push(chunk);
     if (!this.#processing) this.#process();
+    this.#splitter.keep();
   }
 
   #process(): void {

@@ -108,8 +108,8 @@ const smallestPartialBytes = 512;
  *     if (splitter.fault !== undefined) …
  *
  * A packet that lies within one chunk is not copied and nothing is allocated for it. To pause, stop calling `next` and
- * go on with it later; a chunk that is pushed meanwhile is copied behind what is left. The splitter never writes to
- * bytes that it has handed out, so a view of them stays good.
+ * go on with it later, after `keep`; a chunk that is pushed meanwhile is copied behind what is left. The splitter never writes
+ * to bytes that it has handed out, so a view of them stays good for as long as the chunk does.
  */
 export class FrameSplitter {
   /** Where the packet of the last `next` lies: its fixed header at `start`, its body from `bodyStart` to `end`. */
@@ -149,6 +149,13 @@ export class FrameSplitter {
   push(chunk: Buffer): void {
     const left = this.#chunk.length - this.#at;
     this.#chunk = left === 0 ? chunk : Buffer.concat([this.#chunk.subarray(this.#at), chunk]);
+    this.#at = 0;
+  }
+
+  /** The memory of the chunk is used again: what is left of it is copied. */
+  keep(): void {
+    const left = this.#chunk.length - this.#at;
+    this.#chunk = left === 0 ? nothing : Buffer.from(this.#chunk.subarray(this.#at));
     this.#at = 0;
   }
 

@@ -17,7 +17,7 @@ import { type Fault, packetType, type ProtocolVersion, reasonCode } from "./fram
 import { checkPublish, propertiesOf, PublishView, topicOf } from "./packet-check.ts";
 import type { Told } from "./packet-writer.ts";
 import { codeOf, tellRejection } from "./rejection-answer.ts";
-import { TopicAliases, withoutTopicAlias } from "./topic-aliases.ts";
+import { inFull, TopicAliases } from "./topic-aliases.ts";
 
 export interface SessionFacts {
   readonly cleanStart: boolean;
@@ -59,7 +59,7 @@ export class IncomingPublish {
   #wantsReasons = false;
   #maximumPacketBytes: number | undefined;
   /** Those of a session that does not, by packet identifier. */
-  readonly #own = new Map<number, Offset>();
+  #own: Map<number, Offset> | undefined;
   #receivedAt = 0;
   #receivedAtMs = 0;
   // The topic of the PUBLISH before: devices publish to one topic, so looking it up again is seldom needed.
@@ -90,7 +90,7 @@ export class IncomingPublish {
   }
 
   get #unfinished(): ReadonlyMap<number, Offset> {
-    return this.#lasts ? (this.#context.target.unfinished.get(this.#clientId) ?? none) : this.#own;
+    return this.#lasts ? (this.#context.target.unfinished.get(this.#clientId) ?? none) : (this.#own ?? none);
   }
 
   /** When the bytes came that the next packets are in. */
@@ -142,7 +142,7 @@ export class IncomingPublish {
     if (topicAlias === 0) {
       this.#owner.forward(buffer, start, end);
     } else {
-      const packet = withoutTopicAlias(buffer, start, view, this.#topicBytes);
+      const packet = inFull(buffer, start, view, this.#topicBytes);
       this.#owner.forward(packet, 0, packet.length);
     }
   }
@@ -226,7 +226,7 @@ export class IncomingPublish {
     const code = verdict.kind === "rejected" && isVersion5 ? codeOf(verdict.rejection.reason) : 0;
     if (qos > 0) this.#owed.afterCommit(acknowledgementOf(qos), packetId, verdict.offset, this.#receivedAtMs, code);
     if (qos > 0 && verdict.kind === "rejected" && this.#wantsReasons) this.#tell(tellRejection(verdict.rejection));
-    if (qos === 2 && !this.#lasts && code === 0) this.#own.set(packetId, verdict.offset);
+    if (qos === 2 && !this.#lasts && code === 0) (this.#own ??= new Map()).set(packetId, verdict.offset);
     // The first one may be on disk long since, and no commit follow.
     if (verdict.kind === "duplicate") this.#owner.acknowledge();
     if (verdict.kind === "appended") this.#show(buffer, start, end, view);
@@ -249,7 +249,7 @@ export class IncomingPublish {
       const offset = this.#context.target.release(this.#clientId, packetId, this.#receivedAt);
       this.#owed.afterRelease(packetId, offset);
     } else {
-      this.#own.delete(packetId);
+      this.#own?.delete(packetId);
       this.#owed.ready(packetType.pubcomp, packetId, 0, this.#receivedAtMs);
     }
     this.#owner.acknowledge();

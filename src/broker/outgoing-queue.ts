@@ -6,30 +6,11 @@
 // Receive Maximum [MQTT-3.3.4-9] and Maximum Packet Size [MQTT-3.1.2-24], message expiry [MQTT-3.3.2-5, -6], and the
 // bounds in messages and bytes, of this session and of all together.
 
-import type { PublishPacket } from "aedes";
-import { generate } from "mqtt-packet";
-import type { QoS } from "../reading.ts";
+import type { LimitName } from "../events.ts";
 import { packetType, type ProtocolVersion } from "./frames.ts";
 import type { Limits } from "./limits.ts";
-import { maximumAckBytes, writeAck } from "./packet-writer.ts";
-
-/** One message for one client; the payload and properties are shared between all who get it. */
-export interface OutgoingMessage {
-  readonly topic: string;
-  readonly payload: Buffer | string;
-  readonly qos: QoS;
-  readonly retain: boolean;
-  readonly properties: PublishPacket["properties"];
-  /** Of all subscriptions of the client that match [MQTT-3.3.4-3]. */
-  readonly subscriptionIds: readonly number[];
-  readonly expiresAt: number | undefined;
-}
-
-export interface QueuedMessage extends OutgoingMessage {
-  readonly qos: 1 | 2;
-  /** What it takes in memory, roughly. */
-  readonly bytes: number;
-}
+import { encodePublish, isExpired, type QueuedMessage } from "./outgoing-message.ts";
+import { encodePubrel } from "./packet-writer.ts";
 
 /** The connection, as far as the queue needs it. */
 export interface QueueLink {
@@ -66,7 +47,7 @@ const ERROR = 0x80;
 export class OutgoingQueue {
   readonly #bounds: Bounds;
   readonly #total: QueuedTotal;
-  readonly #dropped: (topic: string) => void;
+  readonly #dropped: (topic: string, limit?: LimitName) => void;
   #link: QueueLink | undefined;
   #waiting: QueuedMessage[] = [];
   #head = 0;
@@ -78,9 +59,10 @@ export class OutgoingQueue {
   /** PUBLISH packets that this connection has sent and that are not complete. */
   #unacknowledged = 0;
   #bytes = 0;
-  #pumpsSoon = false;
+  #isDue = false;
 
-  constructor(bounds: Bounds, total: QueuedTotal, dropped: (topic: string) => void) {
+  /** `dropped`: a message is not delivered, because of a limit if one is named. */
+  constructor(bounds: Bounds, total: QueuedTotal, dropped: (topic: string, limit?: LimitName) => void) {
     this.#bounds = bounds;
     this.#total = total;
     this.#dropped = dropped;
@@ -116,24 +98,37 @@ export class OutgoingQueue {
 
   /** A message for the client; when there is no room, this or an older one is dropped, and counted. */
   push(message: QueuedMessage, nowMs: number): void {
-    if (!this.#hasRoomFor(message)) this.#makeRoom(message, nowMs);
-    if (!this.#hasRoomFor(message)) {
-      this.#dropped(message.topic);
+    if (this.#limitFor(message) !== undefined) this.#makeRoom(message, nowMs);
+    const limit = this.#limitFor(message);
+    if (limit !== undefined) {
+      this.#dropped(message.topic, limit);
       return;
     }
     this.#account(message.bytes);
     this.#waiting.push(message);
-    this.#pumpAfterTurn();
+    if (this.#isDue || this.#link === undefined) return;
+    // What one turn of the event loop brings leaves in one write.
+    this.#isDue = true;
+    setImmediate(endTurn, this);
   }
 
-  /** What one turn of the event loop brings leaves in one write. */
-  #pumpAfterTurn(): void {
-    if (this.#pumpsSoon || this.#link === undefined) return;
-    this.#pumpsSoon = true;
-    setImmediate(() => {
-      this.#pumpsSoon = false;
-      this.pump();
-    });
+  /** True when a message of any size would be dropped. */
+  isClosed(nowMs: number): boolean {
+    const { queuedMessagesPerSession, whenQueueFull } = this.#bounds;
+    if (whenQueueFull === "oldest" || this.size < Math.min(queuedMessagesPerSession, LARGEST_ID)) return false;
+    const first = this.#waiting[this.#head];
+    return first === undefined || !isExpired(first, nowMs);
+  }
+
+  /** Counts a message that was not pushed, because the queue is closed. */
+  refuse(topic: string): void {
+    this.#dropped(topic, "queuedMessagesPerSession");
+  }
+
+  /** Called once after the turn in which something came. */
+  endTurn(): void {
+    this.#isDue = false;
+    this.pump();
   }
 
   /** True when so much is held that somebody who can wait with the next message should. */
@@ -251,29 +246,31 @@ export class OutgoingQueue {
     return message;
   }
 
-  #hasRoomFor({ bytes }: QueuedMessage): boolean {
+  /** What keeps the message from being held. */
+  #limitFor({ bytes }: QueuedMessage): LimitName | undefined {
     const { queuedMessagesPerSession, queuedBytesPerSession, queuedBytes } = this.#bounds;
-    return (
-      this.size < Math.min(queuedMessagesPerSession, LARGEST_ID) &&
-      this.#bytes + bytes <= queuedBytesPerSession &&
-      this.#total.bytes + bytes <= queuedBytes
-    );
+    if (this.size >= Math.min(queuedMessagesPerSession, LARGEST_ID)) return "queuedMessagesPerSession";
+    if (this.#bytes + bytes > queuedBytesPerSession) return "queuedBytesPerSession";
+    return this.#total.bytes + bytes > queuedBytes ? "queuedBytes" : undefined;
   }
 
   /** What has expired leaves first, then with `oldest` what has waited longest. In flight is never given up. */
   #makeRoom(message: QueuedMessage, nowMs: number): void {
-    while (this.#waiting.length > this.#head && !this.#hasRoomFor(message)) {
+    let limit = this.#limitFor(message);
+    while (this.#waiting.length > this.#head && limit !== undefined) {
       const first = this.#waiting[this.#head];
-      if (first === undefined || (this.#bounds.whenQueueFull === "newest" && !isExpired(first, nowMs))) return;
+      const hasExpired = first !== undefined && isExpired(first, nowMs);
+      if (first === undefined || (this.#bounds.whenQueueFull === "newest" && !hasExpired)) return;
       this.#shift();
-      this.#leave(first);
+      this.#leave(first, hasExpired ? undefined : limit);
+      limit = this.#limitFor(message);
     }
   }
 
   /** A message that is not delivered. */
-  #leave(message: QueuedMessage): void {
+  #leave(message: QueuedMessage, limit?: LimitName): void {
     this.#account(-message.bytes);
-    this.#dropped(message.topic);
+    this.#dropped(message.topic, limit);
   }
 
   #account(bytes: number): void {
@@ -282,36 +279,7 @@ export class OutgoingQueue {
   }
 }
 
+const endTurn = (queue: OutgoingQueue): void => queue.endTurn();
+
 const isLast = (type: number, { qos, message }: InFlight): boolean =>
   type === packetType.puback ? qos === 1 : qos === 2 && message === undefined;
-
-const isExpired = ({ expiresAt }: QueuedMessage, nowMs: number): boolean =>
-  expiresAt !== undefined && expiresAt <= nowMs;
-
-function encodePubrel(packetId: number, version: ProtocolVersion, code: number): Buffer {
-  const frame = Buffer.allocUnsafe(maximumAckBytes);
-  return frame.subarray(0, writeAck(frame, 0, packetType.pubrel, packetId, version, code));
-}
-
-/** The PUBLISH for a client; `packetId` is not used with QoS 0. */
-export function encodePublish(
-  { topic, payload, qos, retain, properties, subscriptionIds, expiresAt }: OutgoingMessage,
-  version: ProtocolVersion,
-  packetId: number,
-  dup: boolean,
-  nowMs: number,
-): Buffer {
-  const packet = { cmd: "publish", topic, payload, qos, retain, dup, messageId: packetId } as const;
-  if (version !== 5 || (properties === undefined && subscriptionIds.length === 0)) {
-    return generate(packet, { protocolVersion: version });
-  }
-  const own = {
-    ...properties,
-    // What is left of it [MQTT-3.3.2-6].
-    ...(expiresAt === undefined
-      ? undefined
-      : { messageExpiryInterval: Math.max(1, Math.ceil((expiresAt - nowMs) / 1_000)) }),
-    ...(subscriptionIds.length === 0 ? undefined : { subscriptionIdentifier: [...subscriptionIds] }),
-  };
-  return generate({ ...packet, properties: own }, { protocolVersion: 5 });
-}

@@ -8,6 +8,7 @@
 
 import { randomBytes } from "node:crypto";
 import type { ConnectPacket } from "aedes";
+import type { LimitName } from "../events.ts";
 import { toOffset } from "../reading.ts";
 import type { Acknowledgements } from "./acknowledgements.ts";
 import { askedExpiryS, encodeAccepted, NEVER_S } from "./accepted.ts";
@@ -87,7 +88,7 @@ export class Outgoing implements QueueLink, RetainedReceiver {
   }
 
   write(frames: readonly Buffer[]): void {
-    for (const frame of frames) this.#count((frame[0] ?? 0) >> 4, frame.length - headerBytes(frame));
+    for (const frame of frames) this.#count(frame);
     this.#owner.writeCounted(frames.length === 1 && frames[0] !== undefined ? frames[0] : Buffer.concat(frames));
   }
 
@@ -175,8 +176,9 @@ export class Outgoing implements QueueLink, RetainedReceiver {
   #subscribe(packet: Buffer): void {
     const session = this.#session;
     if (session === undefined) return;
-    const { sessions, limits } = this.#context;
-    this.#requests ??= new SubscribeRequests(sessions, session, this.version, limits);
+    const { sessions, limits, events } = this.#context;
+    const limited = (limit: LimitName): void => void events.emit("limited", limit);
+    this.#requests ??= new SubscribeRequests(sessions, session, this.version, limits, limited);
     const decision = this.#requests.decide(packet);
     if (decision === undefined) this.failed(new Error("a SUBSCRIBE or UNSUBSCRIBE could not be read"));
     else if (decision.forward === undefined) this.#answer(decision.answer);
@@ -205,7 +207,7 @@ export class Outgoing implements QueueLink, RetainedReceiver {
   passes(buffer: Buffer, start: number, bodyStart: number, end: number): boolean {
     const type = (buffer[start] ?? 0) >> 4;
     const passes = this.#judge(type, buffer, start, bodyStart, end);
-    if (passes) this.#count(type, end - bodyStart);
+    if (passes) this.#context.traffic.packetsSent += 1;
     return passes;
   }
 
@@ -266,17 +268,30 @@ export class Outgoing implements QueueLink, RetainedReceiver {
     for (const subscription of retained) this.#retained.start(subscription);
   }
 
-  #count(type: number, bodyBytes: number): void {
+  #count(frame: Buffer): void {
     const { traffic } = this.#context;
     traffic.packetsSent += 1;
-    if (type !== packetType.publish) return;
+    if ((frame[0] ?? 0) >> 4 !== packetType.publish) return;
     traffic.publishSent += 1;
-    traffic.publishBytesSent += bodyBytes;
+    traffic.publishBytesSent += payloadBytes(frame, this.version);
   }
 }
 
-function headerBytes(frame: Buffer): number {
-  let at = 1;
-  while (((frame[at] ?? 0) & 0x80) !== 0) at += 1;
-  return at + 1;
+/** Of a PUBLISH; its layout stands at the head of outgoing-message.ts. */
+function payloadBytes(frame: Buffer, version: ProtocolVersion): number {
+  const header = variableAt(frame, 1);
+  let at = header.end + 2 + frame.readUInt16BE(header.end);
+  if (((frame[0] ?? 0) & 0x06) !== 0) at += 2;
+  if (version !== 5) return frame.length - at;
+  const properties = variableAt(frame, at);
+  return frame.length - properties.end - properties.value;
+}
+
+function variableAt(frame: Buffer, start: number): { readonly value: number; readonly end: number } {
+  let value = 0;
+  for (let at = start, shift = 0; ; at += 1, shift += 7) {
+    const byte = frame[at] ?? 0;
+    value |= (byte & 0x7f) << shift;
+    if (byte < 0x80) return { value, end: at + 1 };
+  }
 }

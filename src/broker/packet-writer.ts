@@ -81,6 +81,11 @@ export function encodeDisconnect(
   return packet.length <= maximumPacketBytes ? packet : bare;
 }
 
+export function encodePubrel(packetId: number, version: ProtocolVersion, code: number): Buffer {
+  const frame = Buffer.allocUnsafe(maximumAckBytes);
+  return frame.subarray(0, writeAck(frame, 0, packetType.pubrel, packetId, version, code));
+}
+
 /** CONNACK that accepts; `properties` are encoded, without their length, of at most 16 KiB. In 3.1 there is no session present. */
 export function encodeConnack(version: ProtocolVersion, sessionPresent: boolean, properties = nothing): Buffer {
   const body = Buffer.from([version !== 3 && sessionPresent ? 1 : 0, 0]);

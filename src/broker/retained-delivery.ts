@@ -2,7 +2,7 @@
 // the client takes them, so that nothing is dropped for a client that reads and little is held for one that does not.
 
 import type { ProtocolVersion } from "./frames.ts";
-import { encodePublish } from "./outgoing-queue.ts";
+import { encodePublish } from "./outgoing-message.ts";
 import type { RetainedMessage, RetainedMessages } from "./retained.ts";
 import type { Session, Subscription } from "./sessions.ts";
 

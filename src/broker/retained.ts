@@ -5,7 +5,7 @@
 import { setImmediate as turn } from "node:timers/promises";
 import { isReservedTopic } from "./authorize.ts";
 import type { Limits } from "./limits.ts";
-import type { OutgoingMessage } from "./outgoing-queue.ts";
+import type { OutgoingMessage } from "./outgoing-message.ts";
 
 export interface RetainedMessage extends Omit<OutgoingMessage, "subscriptionIds"> {
   readonly bytes: number;
@@ -45,17 +45,17 @@ export class RetainedMessages {
     return this.#bytes;
   }
 
-  /** Puts the message in the place of its topic's last; an empty payload removes that [MQTT-3.3.1-6]. False: no room. */
-  store(message: RetainedMessage): boolean {
+  /** Puts the message in the place of its topic's last; an empty payload removes that [MQTT-3.3.1-6]. Returns what keeps it out. */
+  store(message: RetainedMessage): "retainedMessages" | "retainedBytes" | undefined {
     const { topic, bytes } = message;
     if (message.payload.length === 0) {
       this.#remove(topic);
-      return true;
+      return undefined;
     }
     const before = this.#byTopic.get(topic);
     if (!isReservedTopic(topic)) {
-      if (before === undefined && this.size >= this.#limits.retainedMessages) return false;
-      if (this.#bytes - (before?.bytes ?? 0) + bytes > this.#limits.retainedBytes) return false;
+      if (before === undefined && this.size >= this.#limits.retainedMessages) return "retainedMessages";
+      if (this.#bytes - (before?.bytes ?? 0) + bytes > this.#limits.retainedBytes) return "retainedBytes";
       this.#bytes += bytes - (before?.bytes ?? 0);
     } else if (before === undefined) {
       this.#own += 1;
@@ -68,7 +68,7 @@ export class RetainedMessages {
       level = known;
     }
     level.message = message;
-    return true;
+    return undefined;
   }
 
   /** The messages that match now; one that is stored meanwhile may be among them or not. */

@@ -97,6 +97,7 @@ const SWEPT = 5_000;
 
 export class Sessions {
   readonly #limits: SessionLimits;
+  readonly #events: EventBus;
   readonly #onEnded: (clientId: string) => void;
   readonly #createQueue: (clientId: string) => OutgoingQueue;
   readonly #sessions = new Map<string, Session>();
@@ -115,19 +116,18 @@ export class Sessions {
   /** `onEnded`: what else is known of the client's session is void. */
   constructor(limits: SessionLimits, events: EventBus, onEnded: (clientId: string) => void) {
     this.#limits = limits;
+    this.#events = events;
     this.#onEnded = onEnded;
     this.#createQueue = (clientId) =>
-      new OutgoingQueue(limits, this.#queued, (topic) => void events.emit("dropped", clientId, topic));
+      new OutgoingQueue(limits, this.#queued, (topic, limit) => {
+        events.emit("dropped", clientId, topic);
+        if (limit !== undefined) events.emit("limited", limit);
+      });
   }
 
   /** Sessions whose client is away. */
   get away(): number {
     return this.#away.size;
-  }
-
-  /** Bytes that wait in all of them. */
-  get queuedBytes(): number {
-    return this.#queued.bytes;
   }
 
   get(clientId: string): Session | undefined {
@@ -168,8 +168,9 @@ export class Sessions {
   close(session: Session, expiryMs: number, nowMs: number): void {
     session.detach();
     if (this.#sessions.get(session.clientId) !== session) return;
-    const isEmpty = session.subscriptions.size === 0;
-    if (expiryMs <= 0 || (isEmpty && this.#away.size >= this.#limits.sessions)) {
+    const isOneTooMany = session.subscriptions.size === 0 && this.#away.size >= this.#limits.sessions;
+    if (expiryMs > 0 && isOneTooMany) this.#events.emit("limited", "sessions");
+    if (expiryMs <= 0 || isOneTooMany) {
       this.#end(session);
       return;
     }
@@ -226,6 +227,14 @@ export class Sessions {
       const retain = published.retain && taker.retainAsPublished; // [MQTT-3.3.1-12, -13]
       taker.session.queue.push({ ...published, qos, retain, subscriptionIds: taker.ids }, nowMs);
     }
+  }
+
+  /** True when a message would be dropped by all takers, and is: so that those who do not read cost little. */
+  refuse(topic: string, clientId: string, takers: readonly Taker[]): boolean {
+    const nowMs = Date.now();
+    for (const each of takers) if (takerFor(each, clientId)?.session.queue.isClosed(nowMs) === false) return false;
+    for (const each of takers) takerFor(each, clientId)?.session.queue.refuse(topic);
+    return true;
   }
 
   #end(session: Session): void {

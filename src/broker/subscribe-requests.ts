@@ -5,6 +5,7 @@
 // session also what it refused.
 
 import { generate, type Packet, parser as createParser } from "mqtt-packet";
+import type { LimitName } from "../events.ts";
 import { packetType, type ProtocolVersion } from "./frames.ts";
 import type { Limits } from "./limits.ts";
 import type { Session, Sessions, Subscription } from "./sessions.ts";
@@ -36,6 +37,7 @@ export class SubscribeRequests {
   readonly #session: Session;
   readonly #version: ProtocolVersion;
   readonly #maximum: number;
+  readonly #limited: (limit: LimitName) => void;
   /** By type of the answer and packet identifier: what is said when Aedes has done its part. */
   readonly #pending = new Map<number, Answer>();
 
@@ -44,11 +46,13 @@ export class SubscribeRequests {
     session: Session,
     version: ProtocolVersion,
     limits: Pick<Limits, "maximumSubscriptionsPerClient">,
+    limited: (limit: LimitName) => void,
   ) {
     this.#sessions = sessions;
     this.#session = session;
     this.#version = version;
     this.#maximum = limits.maximumSubscriptionsPerClient;
+    this.#limited = limited;
   }
 
   /** `bytes` is a whole SUBSCRIBE or UNSUBSCRIBE that was checked; undefined: Aedes' parser would not take it. */
@@ -109,8 +113,9 @@ export class SubscribeRequests {
     if (filter.startsWith("$share/")) return this.#version === 5 ? SHARED_NOT_SUPPORTED : FAILURE;
     const { subscriptions, clientId, lasts } = this.#session;
     if (subscriptions.has(filter)) return undefined;
-    const isFull = subscriptions.size >= this.#maximum || (lasts && this.#sessions.isOneTooMany(clientId));
-    if (!isFull) return undefined;
+    const isFull = subscriptions.size >= this.#maximum;
+    if (!isFull && !(lasts && this.#sessions.isOneTooMany(clientId))) return undefined;
+    this.#limited(isFull ? "maximumSubscriptionsPerClient" : "sessions");
     return this.#version === 5 ? QUOTA_EXCEEDED : FAILURE;
   }
 

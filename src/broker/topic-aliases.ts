@@ -3,6 +3,7 @@
 
 import { Buffer } from "node:buffer";
 import type { Route } from "../reading.ts";
+import { withoutTopicAlias } from "./live-properties.ts";
 import type { PublishView } from "./packet-check.ts";
 import { variable } from "./packet-writer.ts";
 
@@ -27,41 +28,19 @@ export class TopicAliases {
   }
 }
 
-const topicAliasProperty = 0x23;
-const userProperty = 0x26;
-
 /**
  * The PUBLISH with its topic in full and without the alias, for who knows nothing of this connection's aliases:
  * [MQTT-3.3.2-7], an alias is not carried from one connection to another.
  */
-export function withoutTopicAlias(buffer: Buffer, start: number, view: PublishView, topic: Buffer): Buffer {
-  const properties = buffer.subarray(view.propertiesStart, view.propertiesEnd);
-  const aliasAt = findAlias(properties);
-  const length = properties.length - 3;
+export function inFull(buffer: Buffer, start: number, view: PublishView, topic: Buffer): Buffer {
+  const properties = withoutTopicAlias(buffer, view);
   const body = Buffer.concat([
     Buffer.from([topic.length >>> 8, topic.length & 0xff]),
     topic,
     view.qos > 0 ? Buffer.from([view.packetId >>> 8, view.packetId & 0xff]) : Buffer.alloc(0),
-    variable(length),
-    properties.subarray(0, aliasAt),
-    properties.subarray(aliasAt + 3),
+    variable(properties.length),
+    properties,
     buffer.subarray(view.payloadStart, view.payloadEnd),
   ]);
   return Buffer.concat([buffer.subarray(start, start + 1), variable(body.length), body]);
-}
-
-/** Where the Topic Alias begins. It is there, once. */
-function findAlias(properties: Buffer): number {
-  let at = 0;
-  while (properties[at] !== topicAliasProperty) at += propertyBytes(properties, at);
-  return at;
-}
-
-/** The length of the property at `at`, of those that a client may send in a PUBLISH. */
-function propertyBytes(properties: Buffer, at: number): number {
-  const identifier = properties[at];
-  if (identifier === 0x01) return 2;
-  if (identifier === 0x02) return 5;
-  const first = 3 + properties.readUInt16BE(at + 1);
-  return identifier === userProperty ? first + 2 + properties.readUInt16BE(at + first) : first;
 }

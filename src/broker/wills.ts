@@ -31,10 +31,6 @@ export class Wills {
     this.#publish = publish;
   }
 
-  get pending(): number {
-    return this.#pending.size;
-  }
-
   /** The connection is gone without a DISCONNECT that takes the will back. `delayMs`: at most until its session ends. */
   left(will: Will, delayMs: number, nowMs: number): void {
     if (delayMs <= 0 || this.#pending.size >= this.#maximum) this.#publish(will);

@@ -3,7 +3,7 @@
 import { isUtf8 } from "node:buffer";
 import { closeSync, fstatSync, openSync } from "node:fs";
 import { join } from "node:path";
-import { toOffset, type Offset, type UnixMs } from "../reading.ts";
+import { toOffset, type MessageProperties, type Offset, type UnixMs } from "../reading.ts";
 import { FrameFile } from "./frame-file.ts";
 import { lookAt, readLock } from "./inspect.ts";
 import { NameCache } from "./names.ts";
@@ -115,7 +115,7 @@ function isWanted({ offset, stream, message }: JournalEntry, options: DumpOption
 }
 
 function toLine({ offset, kind, stream, message, rejection }: JournalEntry): string {
-  const { receivedAt, deviceId, clientId, topic, qos, packetId } = message;
+  const { receivedAt, deviceId, clientId, topic, qos, packetId, properties } = message;
   const payload = Buffer.from(message.payload.buffer, message.payload.byteOffset, message.payload.length);
   return `${JSON.stringify({
     offset,
@@ -127,7 +127,13 @@ function toLine({ offset, kind, stream, message, rejection }: JournalEntry): str
     topic,
     qos,
     packetId: packetId === 0 ? undefined : packetId,
+    properties: properties === undefined ? undefined : toShown(properties),
     payload: isUtf8(payload) ? payload.toString("utf8") : { base64: payload.toString("base64") },
     rejection,
   })}\n`;
+}
+
+function toShown({ correlationData, ...texts }: MessageProperties): object {
+  if (correlationData === undefined) return texts;
+  return { ...texts, correlationData: { base64: Buffer.from(correlationData).toString("base64") } };
 }

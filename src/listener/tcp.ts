@@ -1,9 +1,9 @@
 // MQTT over plain TCP: its settings and its opening.
 
-import { createServer } from "node:net";
+import { createServer, Socket } from "node:net";
 import { z } from "zod";
 import { toListenError } from "../errors.ts";
-import type { Accept, Listener } from "./listener.ts";
+import { type Accept, forwardData, type Incoming, type Listener } from "./listener.ts";
 
 /** What a TCP listener in a configuration file may be. */
 export const tcpSettings = z.strictObject({
@@ -39,8 +39,12 @@ const BACKLOG = 4096;
 
 /** Opens the port. Rejects with a SluiceError that names host and port. */
 export async function openTcp({ host, port }: TcpOptions, accept: Accept): Promise<Listener> {
-  const server = createServer({ noDelay: true }, (socket) => {
-    accept(socket, { remoteAddress: socket.remoteAddress ?? "unknown", remotePort: socket.remotePort ?? 0 });
+  // All sockets are read into this, one after the other: a chunk is used up before the next one is read.
+  const memory = Buffer.allocUnsafeSlow(READ_BYTES);
+  const server = createServer({ noDelay: true, pauseOnConnect: true }, (accepted) => {
+    const { socket, incoming } = shareReads(accepted, memory);
+    const { remoteAddress = "unknown", remotePort = 0 } = socket;
+    accept(socket, { remoteAddress, remotePort, incoming });
   });
   await new Promise<void>((resolve, reject) => {
     server.once("error", (cause: NodeJS.ErrnoException) => reject(toListenError(`mqtt ${host}:${port}`, cause)));
@@ -57,4 +61,41 @@ export async function openTcp({ host, port }: TcpOptions, accept: Accept): Promi
       return Promise.resolve();
     },
   };
+}
+
+/** What one read of a socket takes at most. */
+const READ_BYTES = 65_536;
+interface Source {
+  readonly socket: Socket;
+  readonly incoming: Incoming;
+}
+
+/** What Node does not declare: a server's socket and what the system knows of it. */
+interface SocketInside {
+  _handle: object | null;
+}
+
+/**
+ * The same connection as a socket that reads into `memory` (`onread`), which Node offers for outgoing connections only. For each
+ * read that leaves out an allocation of 64 KiB, an ArrayBuffer and the stream's own queue: about 4 µs, a fifth of what a
+ * message costs that comes alone (`npm run bench -- sparse`). Where Node's inside is another one, the socket stays as it is.
+ */
+function shareReads(accepted: Socket, memory: Buffer): Source {
+  const inside = accepted as unknown as SocketInside;
+  const handle = inside._handle;
+  if (handle === null || !("useUserBuffer" in handle)) return { socket: accepted, incoming: forwardData(accepted) };
+  inside._handle = null; // what is left of it is garbage
+  const incoming: Incoming = { onBytes: () => {} };
+  const options = {
+    handle,
+    pauseOnCreate: true,
+    onread: {
+      buffer: memory,
+      callback: (bytes: number) => {
+        incoming.onBytes(memory.subarray(0, bytes));
+        return true;
+      },
+    },
+  };
+  return { socket: new Socket(options as object), incoming };
 }

@@ -104,14 +104,16 @@ export function createRegistry(streams: readonly StreamDefinition[]): Registry {
 
 function toDecoders({ name, codec }: StreamDefinition): Pick<Entry, "decode" | "byContentType"> {
   if (!isList(codec)) return { decode: decoderOf(codec), byContentType: undefined };
-  const decoders = codec.map((one) => ({ contentTypes: one.contentTypes ?? [], decode: decoderOf(one) }));
-  const [first] = decoders;
-  if (first === undefined) throw invalid(`the stream ${name} has an empty list of codecs`);
-  // Of two codecs with the same content type the one before counts.
-  const pairs = decoders
-    .toReversed()
-    .flatMap(({ contentTypes, decode }) => contentTypes.map((type) => [type, decode] as const));
-  return { decode: first.decode, byContentType: new Map(pairs) };
+  const byContentType = new Map<string, Codec["decode"]>();
+  const decoders = codec.map((one) => {
+    const decode = decoderOf(one);
+    // Of two codecs with the same content type the one before counts.
+    for (const type of one.contentTypes ?? []) if (!byContentType.has(type)) byContentType.set(type, decode);
+    return decode;
+  });
+  const [decode] = decoders;
+  if (decode === undefined) throw invalid(`the stream ${name} has an empty list of codecs`);
+  return { decode, byContentType };
 }
 
 const decoderOf = (codec: Codec): Codec["decode"] => codec.createDecoder?.() ?? ((payload) => codec.decode(payload));

@@ -1,6 +1,7 @@
 import { generate, parser as createParser } from "mqtt-packet";
 import { describe, expect, test } from "vitest";
 import { connackProperties, keepAliveOf } from "../../src/broker/connack.ts";
+import { test as harnessTest } from "./harness.ts";
 
 const limits = {
   maximumInflightQos2: 1_000,
@@ -67,4 +68,23 @@ test("only MQTT 5 clients are held to another keep-alive than their own", () => 
   expect(keepAliveOf({ keepAliveS: 0, version: 5 }, limit)).toBe(300);
   expect(keepAliveOf({ keepAliveS: 900, version: 4 }, limit)).toBe(900);
   expect(keepAliveOf({ keepAliveS: 0, version: 3 }, limit)).toBe(0);
+});
+
+describe("the CONNACK of a client of MQTT 5", () => {
+  harnessTest("says what holds on its connection", async ({ openHarness }) => {
+    const harness = await openHarness({ limits: { maximumKeepAliveS: 300, retainedMessages: 0 } });
+    const client = await harness.open();
+    await client.connect({ protocolVersion: 5, keepalive: 0 });
+    expect(client.packets[0]).toMatchObject({
+      cmd: "connack",
+      properties: {
+        receiveMaximum: 10,
+        maximumPacketSize: 65_536,
+        topicAliasMaximum: 16,
+        serverKeepAlive: 300,
+        retainAvailable: false,
+        sharedSubscriptionAvailable: false,
+      },
+    });
+  });
 });

@@ -4,6 +4,7 @@ import { duplexPair } from "node:stream";
 import { setImmediate as turn, setTimeout as delay } from "node:timers/promises";
 import { generate, parser as createParser, type Packet } from "mqtt-packet";
 import { describe, expect } from "vitest";
+import { forwardData } from "../../src/listener/listener.ts";
 import { type Harness, publish, test } from "./harness.ts";
 
 /** The gateway still does its work for somebody else. */
@@ -201,7 +202,7 @@ describe("guard 6: frozen subscribers", () => {
     harness.autoCommit = true;
     // A pair of streams instead of a socket: what waits, waits in the gateway and not in the kernel.
     const [far, near] = duplexPair();
-    harness.broker.accept(near, { remoteAddress: "pair", remotePort: 0 });
+    harness.broker.accept(near, { remoteAddress: "pair", remotePort: 0, incoming: forwardData(near) });
     far.write(bytes(0x10, 14, 0, 4, "MQTT", 4, 2, 0, 0, 0, 2, "fr", 0x82, 6, 0, 1, 0, 1, "#", 0));
     const live = await harness.open();
     await live.connect({ clientId: "live" });
@@ -245,7 +246,7 @@ describe("guard 6: frozen subscribers", () => {
     const harness = await openHarness({ limits: { subscriberQueueBytes: 4_096 } });
     // A pair of streams instead of a socket: what is not read on one side waits on the other, without kernel buffers.
     const [far, near] = duplexPair();
-    harness.broker.accept(near, { remoteAddress: "pair", remotePort: 0 });
+    harness.broker.accept(near, { remoteAddress: "pair", remotePort: 0, incoming: forwardData(near) });
     far.write(bytes(0x10, 14, 0, 4, "MQTT", 4, 2, 0, 0, 0, 2, "c1"));
     harness.autoCommit = true;
     const message = generate(publish({ messageId: 1, payload: "" }));

@@ -14,7 +14,7 @@ import { type Message, type Offset, type Rejection, toOffset } from "../../src/r
 import { createTraffic, Latency, type Traffic } from "../../src/telemetry.ts";
 import { test as base } from "../fixtures.ts";
 
-const limits: Limits = {
+export const defaultLimits: Limits = {
   maximumPacketBytes: 65_536,
   maximumConnectBytes: 16_384,
   connectTimeoutMs: 5_000,
@@ -159,7 +159,7 @@ async function openHarness(stack: AsyncDisposableStack, options: HarnessOptions 
       congested: () => congested,
       onCongestion: (listener) => subscribe(congestionListeners, listener),
     },
-    limits: { ...limits, ...options.limits },
+    limits: { ...defaultLimits, ...options.limits },
     authenticate: options.authenticate ?? acceptEverybody,
     events,
     traffic,

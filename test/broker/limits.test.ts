@@ -3,7 +3,8 @@
 import { once } from "node:events";
 import { duplexPair } from "node:stream";
 import { setImmediate as turn } from "node:timers/promises";
-import { describe, expect } from "vitest";
+import { forwardData } from "../../src/listener/listener.ts";
+import { describe, expect, vi } from "vitest";
 import { networkOf } from "../../src/broker/arrivals.ts";
 import { type Harness, publish, type RawClient, test } from "./harness.ts";
 import { bytes } from "./wire.ts";
@@ -86,6 +87,30 @@ describe.concurrent.for(versions)("in %s", ([version, options]) => {
     expect(await harness.nextEnd()).toBe("limit");
     expect(told(client)).toBe(is5 ? 0x93 : undefined);
     expect(counts).toEqual(new Map([["maximumInflightQos2", 1]]));
+  });
+
+  test("subscriptions beyond the limit of a client are refused, and count", async ({ openHarness }) => {
+    const harness = await openHarness({ limits: { maximumSubscriptionsPerClient: 1 } });
+    const counts = countLimits(harness);
+    const client = await open(harness, options);
+    const subscriptions = ["a", "b"].map((topic) => ({ topic, qos: 0 }) as const);
+    client.send({ cmd: "subscribe", messageId: 1, subscriptions });
+    expect(await client.next("suback")).toMatchObject({ granted: [0, is5 ? 0x97 : 0x80] });
+    expect(counts).toEqual(new Map([["maximumSubscriptionsPerClient", 1]]));
+  });
+
+  test.for([
+    ["retainedMessages", { retainedMessages: 1 }],
+    ["retainedBytes", { retainedBytes: 0 }],
+  ] as const)("retained messages beyond %s are not kept, and count", async ([limit, given], { openHarness }) => {
+    const harness = await openHarness({ limits: given });
+    const counts = countLimits(harness);
+    const client = await open(harness, options);
+    for (const [index, topic] of ["a", "b"].entries()) {
+      client.send(publish({ topic, messageId: index + 1, retain: true }));
+      await client.next("puback");
+    }
+    await vi.waitUntil(() => counts.get(limit) === (limit === "retainedBytes" ? 2 : 1));
   });
 
   test("a client that sends faster than it may is slowed, loses nothing, and counts", async ({ openHarness }) => {
@@ -244,7 +269,7 @@ describe.concurrent("new connections", () => {
     // A pair of streams instead of a socket: what is not read on one side waits on the other, without kernel buffers.
     const [far, near] = duplexPair();
     const waits = once(harness.events, "limited");
-    harness.broker.accept(near, { remoteAddress: "pair", remotePort: 0 });
+    harness.broker.accept(near, { remoteAddress: "pair", remotePort: 0, incoming: forwardData(near) });
     await waits;
     let taken = 0;
     for (let count = 0; count < 100; count += 1) far.write(Buffer.alloc(10_000), () => (taken += 1));

@@ -1,8 +1,17 @@
 // What goes out to a client: CONNACK, QoS 1 and 2 towards it, SUBACK. Over real sockets, in 3.1.1 and 5.
 
-import type { Packet } from "mqtt-packet";
+import { generate, type Packet } from "mqtt-packet";
 import { describe, expect, vi } from "vitest";
-import { type Harness, publish, type RawClient, test } from "./harness.ts";
+import { Acknowledgements } from "../../src/broker/acknowledgements.ts";
+import { checkConnect } from "../../src/broker/connect-check.ts";
+import type { ConnectionContext } from "../../src/broker/connection-context.ts";
+import { defaultWireLimits } from "../../src/broker/frames.ts";
+import { Outgoing } from "../../src/broker/outgoing.ts";
+import { Sessions } from "../../src/broker/sessions.ts";
+import { Wills } from "../../src/broker/wills.ts";
+import { createEvents } from "../../src/events.ts";
+import { createTraffic } from "../../src/telemetry.ts";
+import { defaultLimits, type Harness, publish, type RawClient, test } from "./harness.ts";
 
 type Connect = Partial<Extract<Packet, { cmd: "connect" }>>;
 type Publish = Extract<Packet, { cmd: "publish" }>;
@@ -275,6 +284,24 @@ describe("QoS 1 and 2 towards a client", () => {
     expect(new Set([subscriptionIdentifier].flat())).toEqual(new Set([1, 2, 3]));
   });
 
+  test.for([
+    ["a/b", "a/#"],
+    ["a/#", "a/b"],
+    ["a/b", "+/b"],
+    ["+/b", "a/b"],
+  ] as const)(
+    "comes once, from the queue, though %s is subscribed with QoS 0 and %s with 1",
+    async (filters, { openHarness }) => {
+      const harness = await openHarness();
+      const client = await open(harness, {});
+      for (const [qos, filter] of filters.entries()) await subscribe(client, filter, qos === 0 ? 0 : 1);
+      client.send(publish({ topic: "a/b", qos: 1, messageId: 1 }));
+      expect(await client.next("publish")).toMatchObject({ qos: 1 });
+      await handled(client);
+      expect(publishes(client)).toHaveLength(1);
+    },
+  );
+
   test("has no more than the QoS that was granted, also for a wildcard [MQTT-3.8.4-8]", async ({ openHarness }) => {
     const harness = await openHarness();
     const client = await open(harness, {});
@@ -293,8 +320,11 @@ describe("QoS 1 and 2 towards a client", () => {
     const other = await open(harness, { ...five, clientId: "other" });
     other.send({ cmd: "subscribe", messageId: 1, subscriptions: [{ topic: "a", qos: 1, rap: true }] });
     await other.next("suback");
+    const third = await open(harness, { ...five, clientId: "third" });
+    await subscribe(third, "a");
     client.send(publish({ topic: "a", messageId: 1, retain: true }));
     expect(await other.next("publish")).toMatchObject({ retain: true });
+    expect(await third.next("publish")).toMatchObject({ retain: false });
     await handled(client);
     expect(publishes(client)).toEqual([]);
   });
@@ -320,8 +350,53 @@ describe("QoS 1 and 2 towards a client", () => {
   });
 });
 
-describe("PUBLISH before CONNACK", () => {
-  test("does not come when a session resumes under traffic", async ({ openHarness }) => {
+/** What goes out of a connection whose client is authenticated and not yet accepted, by itself. */
+function openOutgoing() {
+  const events = createEvents();
+  const wills: string[] = [];
+  const context = {
+    limits: defaultLimits,
+    events,
+    sessions: new Sessions(defaultLimits, events, () => {}),
+    traffic: createTraffic(),
+    wills: new Wills(1, ({ topic }) => void wills.push(topic)),
+  };
+  const owner = {
+    writable: true,
+    writeCounted: () => {},
+    accepted: () => {},
+    refused: () => true,
+    forward: () => {},
+    failed: () => {},
+  };
+  const will = { topic: "w", payload: Buffer.from("x"), qos: 0, retain: false } as const;
+  const connect = { cmd: "connect", clientId: "c", protocolId: "MQTT", protocolVersion: 4, clean: true, will } as const;
+  const bytes = generate(connect);
+  const facts = checkConnect(bytes, 0, 2, bytes.length, defaultWireLimits);
+  if (facts.kind === "fault") throw new Error(facts.reason);
+  const out = new Outgoing(context as unknown as ConnectionContext, owner, new Acknowledgements(), facts);
+  out.prepare({ ...connect });
+  out.open("c", undefined);
+  return { out, wills };
+}
+
+function passes(out: Outgoing, packet: Packet): boolean {
+  const bytes = generate(packet);
+  return out.passes(bytes, 0, 2, bytes.length);
+}
+
+describe("before CONNACK", () => {
+  test("there is no will", () => {
+    const gone = openOutgoing();
+    gone.out.leave(0);
+    expect(gone.wills).toEqual([]);
+    const connected = openOutgoing();
+    passes(connected.out, { cmd: "connack", returnCode: 0, sessionPresent: false });
+    connected.out.leave(0);
+    expect(connected.wills).toEqual(["w"]);
+  });
+
+  test("nothing comes when a session resumes under traffic", async ({ openHarness }) => {
     const harness = await openHarness({ limits: { queuedMessagesPerSession: 1_000 } });
     const client = await open(harness, lasting5);
     client.send({
@@ -335,29 +410,18 @@ describe("PUBLISH before CONNACK", () => {
     await client.next("suback");
     await leave(client);
     const back = await harness.open();
-    // Between the restored subscriptions and CONNACK Aedes gives way at least once.
-    const timer = setInterval(() => {}, 1);
-    const sending = setInterval(() => {
-      void harness.broker.publish({ topic: "fast", payload: "x" });
+    // Between the restored subscriptions and CONNACK Aedes gives way once. What is this large is written at once.
+    const payload = "x".repeat(100_000);
+    let next: NodeJS.Immediate | undefined;
+    const publishEachTurn = (): void => {
+      void harness.broker.publish({ topic: "fast", payload });
       void harness.broker.publish({ topic: "news", payload: "x", qos: 1 });
-    }, 0);
-    const turns = (function publishEachTurn(): () => void {
-      let stopped = false;
-      const turn = (): void => {
-        if (stopped) return;
-        void harness.broker.publish({ topic: "fast", payload: "x" });
-        setImmediate(turn);
-      };
-      turn();
-      return () => {
-        stopped = true;
-      };
-    })();
+      next = setImmediate(publishEachTurn);
+    };
+    publishEachTurn();
     await back.connect(lasting5);
     await back.next("publish");
-    clearInterval(timer);
-    clearInterval(sending);
-    turns();
+    clearImmediate(next);
     expect(back.packets[0]?.cmd).toBe("connack");
     expect(isPresent(back)).toBe(true);
   });

@@ -7,7 +7,7 @@ import { expect, test } from "vitest";
 import { toMessageProperties } from "../../src/broker/message-properties.ts";
 import { checkPublish, PublishView, propertiesOf } from "../../src/broker/packet-check.ts";
 import { isPrototypeName } from "../../src/broker/packet-reader.ts";
-import { withoutTopicAlias } from "../../src/broker/topic-aliases.ts";
+import { inFull } from "../../src/broker/topic-aliases.ts";
 import { bodyStartOf } from "./wire.ts";
 
 const limits = {
@@ -111,7 +111,7 @@ test("a packet without its alias is the same packet with its topic", () => {
       });
       const view = new PublishView();
       expect(check(whole, view)).toMatchObject({ topicAlias: alias });
-      const stripped = withoutTopicAlias(whole, 0, view, Buffer.from(packet.topic));
+      const stripped = inFull(whole, 0, view, Buffer.from(packet.topic));
       const { topicAlias: _, ...others } = packet.properties ?? {};
       expect(parse(stripped)).toEqual(parse(generate({ ...packet, properties: others })));
     }),

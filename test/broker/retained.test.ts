@@ -59,12 +59,12 @@ describe("the store", () => {
 
   test("holds no more messages and bytes than it may; one in the place of another is taken", () => {
     const store = new RetainedMessages({ retainedMessages: 2, retainedBytes: 10 });
-    expect(store.store(message("a", "12345"))).toBe(true);
-    expect(store.store(message("b", "123456"))).toBe(false);
-    expect(store.store(message("b", "1"))).toBe(true);
-    expect(store.store(message("c", "1"))).toBe(false);
-    expect(store.store(message("a", "123456789"))).toBe(true);
-    expect(store.store(message("a", "1234567890"))).toBe(false);
+    expect(store.store(message("a", "12345"))).toBeUndefined();
+    expect(store.store(message("b", "123456"))).toBe("retainedBytes");
+    expect(store.store(message("b", "1"))).toBeUndefined();
+    expect(store.store(message("c", "1"))).toBe("retainedMessages");
+    expect(store.store(message("a", "123456789"))).toBeUndefined();
+    expect(store.store(message("a", "1234567890"))).toBe("retainedBytes");
     expect([store.size, store.bytes]).toEqual([2, 10]);
   });
 
@@ -217,10 +217,11 @@ describe("over a socket", () => {
 
   test("messages beyond the limit are not kept, and counted", async ({ openHarness }) => {
     const harness = await openHarness({ limits: { retainedMessages: 2 } });
-    const dropped: string[] = [];
-    harness.events.on("dropped", (_, topic) => dropped.push(topic));
-    for (const topic of ["a/1", "a/2", "a/3", "a/1"])
+    const bitten: string[] = [];
+    harness.events.on("limited", (limit) => bitten.push(limit));
+    for (const topic of ["a/1", "a/2", "a/3", "a/1"]) {
       await harness.broker.publish({ topic, payload: "x", retain: true });
-    expect(dropped).toEqual(["a/3"]);
+    }
+    expect(bitten).toEqual(["retainedMessages"]);
   });
 });

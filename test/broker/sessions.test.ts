@@ -4,6 +4,7 @@ import { type Duplex, duplexPair } from "node:stream";
 import type { Packet } from "mqtt-packet";
 import { generate, parser as createParser } from "mqtt-packet";
 import { describe, expect, vi } from "vitest";
+import { forwardData } from "../../src/listener/listener.ts";
 import { type Harness, publish, type RawClient, test } from "./harness.ts";
 
 type Connect = Partial<Extract<Packet, { cmd: "connect" }>>;
@@ -47,7 +48,7 @@ async function openFrozen(
   qos: 0 | 1,
 ): Promise<{ readonly far: Duplex; readonly near: Duplex }> {
   const [far, near] = duplexPair();
-  harness.broker.accept(near, { remoteAddress: "pair", remotePort: 0 });
+  harness.broker.accept(near, { remoteAddress: "pair", remotePort: 0, incoming: forwardData(near) });
   const options = { protocolVersion };
   const connect = { cmd: "connect", clientId: "c1", protocolId: "MQTT", clean: true, keepalive: 0 } as const;
   far.write(generate({ ...connect, protocolVersion }, options));
@@ -211,7 +212,10 @@ describe("the queue of a session", () => {
       const harness = await openHarness({ limits: { whenQueueFull, queuedMessagesPerSession: 3 } });
       const dropped: string[] = [];
       harness.events.on("dropped", (clientId, topic) => dropped.push(`${clientId} ${topic}`));
+      const limits: string[] = [];
+      harness.events.on("limited", (limit) => limits.push(limit));
       expect(await fill(harness, ["1", "2", "3", "4", "5"])).toEqual(kept);
+      expect(limits).toEqual(["queuedMessagesPerSession", "queuedMessagesPerSession"]);
       expect(dropped).toEqual(["away news", "away news"]);
     },
   );

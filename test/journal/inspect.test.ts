@@ -155,6 +155,19 @@ const at = (offset: number) => ({ kind: "offset", offset: toOffset(offset) }) as
 const time = (offset: number) => ({ kind: "time", timeMs: message(offset).receivedAt }) as const;
 
 describe("dump", () => {
+  test("prints what an MQTT 5 message said of itself", async ({ dir, open }) => {
+    const journal = await open();
+    const user = [["unit", "C"]] as const;
+    const properties = { contentType: "text/plain", correlationData: new Uint8Array([1, 2]), user };
+    journal.append({ ...message(0), properties }, "climate");
+    await journal.flush();
+    const [line = ""] = dumpJournal({ dir });
+    expect(JSON.parse(line)).toMatchObject({
+      properties: { contentType: "text/plain", correlationData: { base64: "AQI=" }, user: [["unit", "C"]] },
+      payload: '{"seq":0}',
+    });
+  });
+
   test("prints a record as a line of JSON, with its payload as text or as base64", async ({ dir, open }) => {
     const journal = await open();
     journal.append({ ...message(0), qos: 2 }, "climate");

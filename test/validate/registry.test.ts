@@ -47,6 +47,69 @@ function fail(): never {
 const variant = (rest: { schema?: z.ZodType; time?: (data: unknown) => unknown; codec?: Codec }): StreamDefinition =>
   ({ ...climate, ...rest }) as StreamDefinition;
 
+const has = (contentType: string): Partial<Message> => ({ properties: { contentType } });
+
+describe("what an MQTT 5 message says of itself", () => {
+  const upper: Codec = {
+    name: "upper",
+    contentTypes: ["text/upper"],
+    decode: (payload) => json.decode(Buffer.from(Buffer.from(payload).toString("utf8").toLowerCase())),
+  };
+  const both = { ...climate, codec: [json, upper] } as StreamDefinition;
+  const loud = '{"TS":1,"METRICS":{}}';
+  const quiet = '{"ts":1,"metrics":{}}';
+
+  test("comes with the reading", () => {
+    const properties = { contentType: "application/json", user: [["unit", "C"]] } as const;
+    expect(read(good, { properties })).toMatchObject({ reading: { properties } });
+    expect(read(good)).not.toHaveProperty("reading.properties");
+  });
+
+  test.each(["text/upper", "Text/Upper", "text/upper; charset=utf-8"])("chooses the codec: %s", (contentType) => {
+    expect(read(loud, has(contentType), both)).toMatchObject({ reading: { data: { ts: 1 } } });
+    expect(read(quiet, has("application/json"), both)).toMatchObject({ reading: { data: { ts: 1 } } });
+  });
+
+  test("leaves a message without a content type to the first codec", () => {
+    expect(read(quiet, {}, both)).toMatchObject({ kind: "reading" });
+    expect(read(quiet, { properties: { user: [] } }, both)).toMatchObject({ kind: "reading" });
+    expect(read(loud, {}, both)).toMatchObject(rejection("invalid", ["ts", /./], ["metrics", /./]));
+  });
+
+  test("is refused when no codec of several is called so, and does not matter to a single one", () => {
+    const text = /^has the content type "image\/png"; expected one of application\/json, text\/json, text\/upper$/;
+    expect(read(quiet, has("image/png"), both)).toMatchObject(rejection("undecodable", ["", text]));
+    expect(read(good, has("image/png"))).toMatchObject({ kind: "reading" });
+  });
+
+  test("must be true of its format", () => {
+    const codec: Codec = { name: "any", decode: () => ({ kind: "decoded", value: { ts: 1, metrics: {} } }) };
+    const any = variant({ codec });
+    const payload = Buffer.from([0xc3, 0x28]);
+    expect(read("", { payload, properties: { payloadFormat: 1 } }, any)).toMatchObject(
+      rejection("undecodable", ["", /^is not UTF-8, though its Payload Format Indicator says so$/]),
+    );
+    expect(read("", { payload, properties: { payloadFormat: 0 } }, any)).toMatchObject({ kind: "reading" });
+  });
+
+  test("is known to the stream's time and dedupe.key", () => {
+    const timed = variant({
+      time: ((_: unknown, { properties }: Message) => Number(properties?.user?.[0]?.[1])) as (data: unknown) => unknown,
+    });
+    expect(read(good, { properties: { user: [["time", "17"]] } }, timed)).toMatchObject({ reading: { time: 17 } });
+    const keyed = {
+      ...climate,
+      dedupe: { key: (_: unknown, { topic }: Message) => topic },
+    } as unknown as StreamDefinition;
+    const registry = createRegistry([keyed]);
+    const result = registry.read(message(good), "climate");
+    expect(result.kind === "reading" && registry.keyOf(result.reading)).toEqual({
+      kind: "key",
+      key: "devices/d1/telemetry",
+    });
+  });
+});
+
 describe("Registry.read", () => {
   test("makes a reading of a message that fits", () => {
     expect(read(good)).toEqual({
