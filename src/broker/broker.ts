@@ -1,5 +1,5 @@
 // Aedes behind our own contract: sessions, subscriptions, retained messages, wills, delivery to subscribers. What comes
-// from sockets passes connection.ts first; telemetry never reaches Aedes except to be shown to subscribers.
+// from sockets passes connection.ts first; telemetry never reaches Aedes.
 //
 // Aedes' tables that are keyed by names from the wire get a null prototype (a client called __proto__); the other guards for
 // it stand beside what they guard (ADR 0002).

@@ -214,6 +214,7 @@ describe.for([telemetry, other])("%s", (topic) => {
     harness.autoCommit = true;
     const dropped: unknown[] = [];
     harness.events.on("dropped", (...about) => dropped.push(about));
+    harness.events.on("limited", (...about) => dropped.push(about));
     const connect = { properties: { maximumPacketSize: 60 } };
     const client = await watch(harness, { clientId: "small", version: 5, connect }, { topic: "#", qos: 0 });
     const room = 60 - 2 - 2 - topic.length - 1;
@@ -498,6 +499,10 @@ describe("a subscriber that does not read", () => {
     harness.events.on("dropped", (clientId, _topic, messages = 1) =>
       dropped.set(clientId, (dropped.get(clientId) ?? 0) + messages),
     );
+    let limited = 0;
+    harness.events.on("limited", (limit, times = 1) => {
+      limited += limit === "subscriberQueueBytes" ? times : 0;
+    });
     const frozen = await watch(harness, { clientId: "frozen", version: 5 }, { topic: "#" });
     frozen.socket.pause();
     const live = await watch(harness, { clientId: "live" }, { topic: "#" });
@@ -523,6 +528,7 @@ describe("a subscriber that does not read", () => {
     await send(harness, { payload: "served again" });
     expect(textOf(await frozen.next("publish"))).toBe("served again");
     expect(dropped.get("frozen")).toBe(missed);
+    expect(limited).toBe(missed);
   });
 
   test("with QoS 1 it is dropped for exactly too", async ({ openHarness }) => {
