@@ -1,5 +1,5 @@
 // Aedes behind our own contract: sessions, subscriptions, retained messages, wills, delivery to subscribers. What comes
-// from sockets passes connection.ts first; telemetry never reaches Aedes except to be shown to subscribers.
+// from sockets passes connection.ts first; telemetry never reaches Aedes.
 //
 // Aedes' tables that are keyed by names from the wire get a null prototype (a client called __proto__); the other guards for
 // it stand beside what they guard (ADR 0002).
@@ -153,7 +153,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
       fanOut.show(audience, shown);
       const { qos, retain } = shown.view;
       const isQueued = qos > 0 && audience.takers.length > 0;
-      if (!isQueued && !retain) return;
+      if (!retain && (!isQueued || sessions.refuse(shown.topic, shown.clientId, audience.takers))) return;
       const published = toPublished(toPacket(shown));
       if (retain) store.retain(published);
       if (isQueued) sessions.deliver(published, audience.takers);
