@@ -36,6 +36,7 @@ export type LimitName =
   | "retainedMessages"
   | "retainedBytes"
   | "sessions"
+  | "subscriberQueueBytes"
   | "queuedMessagesPerSession"
   | "queuedBytesPerSession"
   | "queuedBytes";
@@ -55,8 +56,8 @@ interface Events {
   accepted: [stream: string, offset: Offset];
   rejected: [message: Message, rejection: Rejection, offset: Offset];
   refused: [clientId: string, topic: string, reason: RefusalReason];
-  /** A limit of the configuration has kept a client from something, or has slowed it down. */
-  limited: [limit: LimitName];
+  /** A limit of the configuration has kept a client from something, or has slowed it down: once, unless `times` says how often. */
+  limited: [limit: LimitName, times?: number];
   /** A commit is on disk: everything below `to` survives a crash. */
   durable: [to: Offset, records: number, commitMs: number];
   /** The journal changed state; `hint` is a sentence for the operator. */

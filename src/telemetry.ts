@@ -253,14 +253,14 @@ function countGuards(events: EventBus): Guards {
   const limited = new Map<LimitName, number>();
   const turnedAway = new Map<DisconnectReason, number>();
   const disconnected = new Map<DisconnectReason, number>();
-  events.on("limited", (limit) => increment(limited, limit));
+  events.on("limited", (limit, times) => increment(limited, limit, times));
   events.on("turnedAway", (_address, reason) => increment(turnedAway, reason));
   events.on("disconnected", (_clientId, reason) => increment(disconnected, reason));
   return { limited, turnedAway, disconnected };
 }
 
-function increment<Key>(counts: Map<Key, number>, key: Key): void {
-  counts.set(key, (counts.get(key) ?? 0) + 1);
+function increment<Key>(counts: Map<Key, number>, key: Key, times = 1): void {
+  counts.set(key, (counts.get(key) ?? 0) + times);
 }
 
 interface Declared {

@@ -9,7 +9,7 @@ import { Readable } from "node:stream";
 import type { AedesPublishPacket, Client, Subscription as AedesSubscription } from "aedes";
 import type { EventBus } from "../events.ts";
 import type { Limits } from "./limits.ts";
-import { ownBytes } from "./own-bytes.ts";
+import { ownBytes, ownProperties } from "./own-bytes.ts";
 import type { RetainedMessages } from "./retained.ts";
 import type { Published, Sessions } from "./sessions.ts";
 
@@ -122,17 +122,11 @@ export const toPublished = (
   payload: typeof packet.payload === "string" ? packet.payload : ownBytes(packet.payload),
   qos: packet.qos,
   retain: packet.retain,
-  properties: toOwn(packet.properties),
+  properties: packet.properties === undefined ? undefined : ownProperties(packet.properties),
   expiresAt: packet.messageExpiry,
   clientId: packet.clientId,
   bytes: OVERHEAD_BYTES + 2 * packet.topic.length + packet.payload.length + bytesOf(packet.properties),
 });
-
-/** Of properties only Correlation Data is bytes. */
-const toOwn = (properties: Packet["properties"]): Packet["properties"] =>
-  properties?.correlationData === undefined
-    ? properties
-    : { ...properties, correlationData: ownBytes(properties.correlationData) };
 
 function bytesOf(value: unknown): number {
   if (typeof value === "string" || Buffer.isBuffer(value)) return value.length;

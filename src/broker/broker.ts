@@ -1,5 +1,5 @@
 // Aedes behind our own contract: sessions, subscriptions, retained messages, wills, delivery to subscribers. What comes
-// from sockets passes connection.ts first; telemetry never reaches Aedes except to be shown to subscribers.
+// from sockets passes connection.ts first; telemetry never reaches Aedes.
 //
 // Aedes' tables that are keyed by names from the wire get a null prototype (a client called __proto__); the other guards for
 // it stand beside what they guard (ADR 0002).
@@ -7,29 +7,27 @@
 import { randomUUID } from "node:crypto";
 import type { EventEmitter } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
-import { Aedes, type AedesOptions, type Client, type PublishPacket } from "aedes";
-import { toError } from "../errors.ts";
+import { Aedes, type Client } from "aedes";
 import type { EventBus } from "../events.ts";
 import type { Accept } from "../listener/listener.ts";
 import type { Message, Offset, QoS, Rejection, Route, UnixMs, Verdict } from "../reading.ts";
 import type { Latency, Traffic } from "../telemetry.ts";
 import { Admission } from "./admission.ts";
+import { createHooks } from "./aedes-hooks.ts";
 import { AedesStore, toPublished } from "./aedes-store.ts";
 import type { Authenticate } from "./authenticate.ts";
 import { Arrivals } from "./arrivals.ts";
-import { isReservedTopic, rejectedTopic } from "./authorize.ts";
+import { rejectedTopic } from "./authorize.ts";
 import { type Connection, openConnection } from "./connection.ts";
 import type { ConnectionContext } from "./connection-context.ts";
 import { FanOut } from "./fan-out.ts";
-import { reasonCode } from "./frames.ts";
 import type { Limits } from "./limits.ts";
-import { toMessageProperties } from "./message-properties.ts";
 import { openThrottle } from "./rate-limit.ts";
 import { RetainedMessages } from "./retained.ts";
 import { Sessions } from "./sessions.ts";
 import { toPacket } from "./shown-message.ts";
 import { openSysTopics } from "./sys-topics.ts";
-import { type Will, Wills } from "./wills.ts";
+import { mayPublishWill, toWillPacket, Wills } from "./wills.ts";
 
 /** Where telemetry goes: the intake and the journal, as far as a connection needs to know them. */
 export interface TelemetryTarget {
@@ -153,7 +151,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
       fanOut.show(audience, shown);
       const { qos, retain } = shown.view;
       const isQueued = qos > 0 && audience.takers.length > 0;
-      if (!isQueued && !retain) return;
+      if (!retain && (!isQueued || sessions.refuse(shown.topic, shown.clientId, audience.takers))) return;
       const published = toPublished(toPacket(shown));
       if (retain) store.retain(published);
       if (isQueued) sessions.deliver(published, audience.takers);
@@ -252,118 +250,6 @@ function openSweep(sweep: (nowMs: number) => void): Disposable {
 async function waitUntilEmpty(connections: ReadonlySet<Connection>): Promise<void> {
   while (connections.size > 0) await delay(10);
 }
-
-interface Hooked {
-  readonly options: BrokerOptions;
-  readonly sessions: Sessions;
-  readonly admission: Admission;
-  readonly connectionOf: (client: Client | null) => Connection | undefined;
-}
-
-/** Why a client is not let in; `told`: what it is told when that is less. */
-interface Refusal {
-  readonly reason: string;
-  readonly code: number;
-  readonly told?: string;
-}
-
-type Hooks = Required<Pick<AedesOptions, "preConnect" | "authenticate" | "authorizePublish" | "authorizeForward">>;
-
-/** What Aedes asks: who may connect and publish. */
-function createHooks({ options, sessions, admission, connectionOf }: Hooked): Hooks {
-  const admit = createAdmit({ options, sessions, admission, connectionOf });
-  return {
-    preConnect(client, packet, done) {
-      connectionOf(client)?.outgoing?.prepare(packet);
-      done(null, true);
-    },
-    authenticate(client, username, password, done) {
-      const refuse = ({ reason, code, told = reason }: Refusal): void => {
-        connectionOf(client)?.refuse(told, code);
-        done(Object.assign(new Error(reason), { returnCode: NOT_AUTHORIZED }), false);
-      };
-      admit(client, username, password)
-        .then((refusal) => (refusal === undefined ? done(null, true) : refuse(refusal)))
-        .catch((cause: unknown) => {
-          const told = "credentials cannot be checked now";
-          refuse({ reason: toError(cause).message, code: reasonCode.serverUnavailable, told });
-        });
-    },
-    // Telemetry and reserved topics from sockets end in connection.ts, wills in wills.ts.
-    authorizePublish(client, packet, done) {
-      if (isReservedTopic(packet.topic)) {
-        done(new Error(`the topic ${packet.topic} is reserved`));
-        return;
-      }
-      // For No Local: Aedes gives a message its publisher only after the queues have it.
-      done(client === null ? null : (Object.assign(packet, { clientId: client.id }), null));
-    },
-    // QoS 0 goes out through fan-out.ts, QoS 1 and 2 from the session's queue: nothing is left for Aedes to deliver.
-    authorizeForward: () => null,
-  };
-}
-
-type Admit = (
-  client: Client,
-  username: string | undefined,
-  password: Buffer | undefined,
-) => Promise<Refusal | undefined>;
-
-/** Authenticates, and gives the client its id and its session. */
-function createAdmit({ options, sessions, admission, connectionOf }: Hooked): Admit {
-  const { limits, events } = options;
-  const { badUserNameOrPassword, notAuthorized, quotaExceeded, unspecifiedError } = reasonCode;
-  const hasEnded: Refusal = { reason: "the connection has ended", code: unspecifiedError };
-  return async (client, username, password) => {
-    const result = await options.authenticate({ clientId: client.id, username, password });
-    if (result.kind === "refused") {
-      return { reason: result.reason, code: username === undefined ? notAuthorized : badUserNameOrPassword };
-    }
-    const connection = connectionOf(client);
-    if (connection?.outgoing === undefined) return hasEnded;
-    if (connection.outgoing.lasts && sessions.isOneTooMany(client.id)) {
-      events.emit("limited", "sessions");
-      return { reason: `more than ${limits.sessions} sessions`, code: quotaExceeded };
-    }
-    admission.enter(client.id, connection);
-    connection.admit(result.deviceId);
-    return undefined;
-  };
-}
-
-/** For Aedes' own CONNACK, which the connection replaces. */
-const NOT_AUTHORIZED = 5;
-
-/** A will is judged like any other message; true: subscribers may see it. */
-function mayPublishWill({ target, events }: BrokerOptions, will: Will): boolean {
-  const { clientId, topic, payload, qos, identity } = will;
-  if (isReservedTopic(topic)) {
-    events.emit("received", qos);
-    events.emit("refused", clientId, topic, "reserved-topic");
-    return false;
-  }
-  const route = target.route(topic);
-  if (route === undefined) return true;
-  const message: Message = {
-    topic,
-    payload,
-    clientId,
-    deviceId: route.deviceId ?? clientId,
-    receivedAt: Date.now(),
-    qos,
-    packetId: 0,
-    identity,
-    properties: toMessageProperties(will.properties),
-  };
-  const verdict = target.take(message, route);
-  if (verdict.kind === "refused") events.emit("refused", clientId, topic, verdict.reason);
-  return verdict.kind === "appended";
-}
-
-const toWillPacket = ({ clientId, topic, payload, qos, retain, properties }: Will): PublishPacket => {
-  const packet = { cmd: "publish", topic, payload, qos, retain, dup: false, clientId } as const;
-  return properties === undefined ? packet : { ...packet, properties };
-};
 
 const toRejectedPayload = (message: Message, { reason, issues }: Rejection): string =>
   JSON.stringify({

@@ -15,7 +15,7 @@ import type { EventBus } from "../events.ts";
 import { type Audience, Audiences, type Keeper } from "./audience.ts";
 import type { ShownMessage } from "./connection-context.ts";
 import { LivePacket, Shapes } from "./live-packet.ts";
-import { encodeProperties, withoutTopicAlias, withoutWillDelay } from "./live-properties.ts";
+import { encodeProperties, withoutTopicAlias } from "./live-properties.ts";
 import { Outbox, Outboxes, type Subscriber } from "./outbox.ts";
 import type { AedesSubscription, LiveSubscription, Target } from "./target.ts";
 
@@ -128,7 +128,6 @@ export class FanOut {
   #emit(packet: Emitted): void {
     const audience = this.#audiences.of(packet.topic);
     if (audience.targets.length === 0) return;
-    withoutWillDelay(packet);
     this.#showPacket(audience, packet.clientId ?? "", packet);
   }
 

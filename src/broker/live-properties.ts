@@ -63,11 +63,3 @@ function passVariable(buffer: Buffer, start: number): number {
   while (((buffer[at] ?? 0) & 0x80) !== 0) at += 1;
   return at + 1;
 }
-
-/** Without the will's delay, which Aedes leaves among the properties of the message that the will becomes. */
-export function withoutWillDelay(packet: PublishPacket): void {
-  const { properties } = packet;
-  if (properties === undefined || !("willDelayInterval" in properties)) return;
-  const { willDelayInterval: _ofTheWill, ...others } = properties;
-  packet.properties = others;
-}

@@ -54,6 +54,7 @@ export class Outbox {
   readonly subscriber: Subscriber;
   readonly #outboxes: Outboxes;
   #isBusy = false;
+  /** Who is not connected yet, or not any more, misses nothing that was promised. */
   #isLive = false;
   /** How much more it may be given, until something is sent. */
   #roomBytes = 0;
@@ -66,6 +67,8 @@ export class Outbox {
   #packets = 0;
   #payloadBytes = 0;
   #dropped = 0;
+  /** Of them, those larger than the client takes. */
+  #oversized = 0;
   #droppedTopic = "";
 
   constructor(subscriber: Subscriber, outboxes: Outboxes) {
@@ -76,14 +79,16 @@ export class Outbox {
   /** Gives the subscriber the message in this shape, or drops it for this subscriber. */
   take(packet: LivePacket, shape: Shape, topic: string): void {
     if (!this.#isBusy) this.#beginTurn();
-    if (this.#roomBytes <= 0 || !packet.encode(shape)) {
-      this.#drop(topic);
+    if (this.#roomBytes <= 0) {
+      if (this.#isLive) this.#drop(topic);
       return;
     }
+    const fits = packet.encode(shape);
     const { bytes, start, end } = shape;
     const size = end - start;
-    if (size > this.subscriber.largestPacketBytes) {
-      this.#drop(topic); // [MQTT-3.1.2-25]
+    if (!fits || size > this.subscriber.largestPacketBytes) {
+      this.#oversized += 1; // [MQTT-3.1.2-25]
+      this.#drop(topic);
       return;
     }
     if (this.#block === bytes && this.#end === start) this.#end = end;
@@ -105,8 +110,11 @@ export class Outbox {
     this.#isBusy = false;
     if (this.#bytes > 0) this.#send();
     if (this.#dropped === 0) return;
-    this.#outboxes.events.emit("dropped", this.subscriber.clientId, this.#droppedTopic, this.#dropped);
-    this.#dropped = 0;
+    const { events } = this.#outboxes;
+    events.emit("dropped", this.subscriber.clientId, this.#droppedTopic, this.#dropped);
+    if (this.#dropped > this.#oversized)
+      events.emit("limited", "subscriberQueueBytes", this.#dropped - this.#oversized);
+    this.#dropped = this.#oversized = 0;
     this.#droppedTopic = "";
   }
 
@@ -122,9 +130,7 @@ export class Outbox {
     this.#roomBytes = waitingBytes === undefined ? 0 : this.#outboxes.queueBytes - waitingBytes;
   }
 
-  /** Who is not connected yet, or not any more, misses nothing that was promised. */
   #drop(topic: string): void {
-    if (!this.#isLive) return;
     this.#dropped += 1;
     this.#droppedTopic = topic;
   }

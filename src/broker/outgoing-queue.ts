@@ -112,6 +112,19 @@ export class OutgoingQueue {
     setImmediate(endTurn, this);
   }
 
+  /** True when a message of any size would be dropped. */
+  isClosed(nowMs: number): boolean {
+    const { queuedMessagesPerSession, whenQueueFull } = this.#bounds;
+    if (whenQueueFull === "oldest" || this.size < Math.min(queuedMessagesPerSession, LARGEST_ID)) return false;
+    const first = this.#waiting[this.#head];
+    return first === undefined || !isExpired(first, nowMs);
+  }
+
+  /** Counts a message that was not pushed, because the queue is closed. */
+  refuse(topic: string): void {
+    this.#dropped(topic, "queuedMessagesPerSession");
+  }
+
   /** Called once after the turn in which something came. */
   endTurn(): void {
     this.#isDue = false;

@@ -5,12 +5,20 @@ import { Buffer } from "node:buffer";
 import { setImmediate as turn } from "node:timers/promises";
 import { writeToStream } from "mqtt-packet";
 
-/** A copy in memory of its own, for what waits; up to 64 bytes it is even faster than one from the pool. */
+/** A copy in memory of its own, for what waits: up to 64 bytes as fast as one from the pool, 0.5 µs more above. */
 export function ownBytes(bytes: Uint8Array): Buffer {
   const own = Buffer.allocUnsafeSlow(bytes.length);
   own.set(bytes);
   return own;
 }
+
+/** The same for the only property of a message that is bytes. */
+export const ownProperties = <Properties extends { readonly correlationData?: Uint8Array }>(
+  properties: Properties,
+): Properties =>
+  properties.correlationData === undefined
+    ? properties
+    : { ...properties, correlationData: ownBytes(properties.correlationData) };
 
 /** mqtt-packet keeps for good what it has written for each length below this. */
 const KEPT_LENGTHS = 16_384;

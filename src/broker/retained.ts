@@ -16,6 +16,20 @@ interface Level {
   message: RetainedMessage | undefined;
 }
 
+/** Where a search is: the level, which name of the filter stands for what is there, and whether `#` has come. */
+interface Place {
+  readonly level: Level;
+  readonly at: number;
+  readonly rest: boolean;
+}
+
+/** The levels below one that a search is going through. */
+interface Visit {
+  readonly below: Iterator<[string, Level]>;
+  readonly at: number;
+  readonly rest: boolean;
+}
+
 const createLevel = (): Level => ({ below: new Map(), message: undefined });
 
 /** Levels that a search visits before it lets others work: well below a millisecond. */
@@ -74,29 +88,22 @@ export class RetainedMessages {
   /** The messages that match now; one that is stored meanwhile may be among them or not. */
   async *match(filter: string): AsyncGenerator<RetainedMessage> {
     const names = filter.split("/");
-    const stack: { readonly level: Level; readonly at: number; readonly rest: boolean }[] = [
-      { level: this.#root, at: 0, rest: false },
-    ];
+    // A wildcard in the first level does not match topics that begin with $ [MQTT-4.7.2-1].
+    const hides = names[0] === "+" || names[0] === "#";
+    const path: Visit[] = [];
     let visited = 0;
-    for (let next = stack.pop(); next !== undefined; next = stack.pop()) {
-      const { level, at, rest } = next;
+    for (let next: Place | undefined = { level: this.#root, at: 0, rest: false }; next; next = nextOf(path, hides)) {
       visited += 1;
       if (visited % SLICE === 0) await turn();
+      const { level, at, rest } = next;
       const name = names[at];
-      if (rest || name === undefined || name === "#") {
-        // `a/#` matches `a` too, MQTT 5 section 4.7.1.2.
-        if (level.message !== undefined && !this.#forgetIfExpired(level.message)) yield level.message;
-        if (!rest && name === undefined) continue;
-        for (const [key, below] of level.below)
-          if (!isHidden(key, at, rest)) stack.push({ level: below, at, rest: true });
-      } else if (name === "+") {
-        for (const [key, below] of level.below) {
-          if (!isHidden(key, at, false)) stack.push({ level: below, at: at + 1, rest: false });
-        }
-      } else {
-        const below = level.below.get(name);
-        if (below !== undefined) stack.push({ level: below, at: at + 1, rest: false });
+      const takesAll = rest || name === "#"; // `a/#` matches `a` too, MQTT 5 section 4.7.1.2
+      if ((takesAll || name === undefined) && level.message !== undefined && !this.#forgetIfExpired(level.message)) {
+        yield level.message;
       }
+      if (takesAll) path.push({ below: level.below.entries(), at, rest: true });
+      else if (name === "+") path.push({ below: level.below.entries(), at: at + 1, rest: false });
+      else if (name !== undefined) path.push({ below: only(level, name), at: at + 1, rest: false });
     }
   }
 
@@ -141,5 +148,21 @@ export class RetainedMessages {
   }
 }
 
-/** A wildcard in the first level does not match topics that begin with $ [MQTT-4.7.2-1]. */
-const isHidden = (name: string, at: number, rest: boolean): boolean => at === 0 && !rest && name.startsWith("$");
+function* only({ below }: Level, name: string): Generator<[string, Level]> {
+  const level = below.get(name);
+  if (level !== undefined) yield [name, level];
+}
+
+/** The next place of a search, deepest first; `hides`: topics that begin with $ are not for it. */
+function nextOf(path: Visit[], hides: boolean): Place | undefined {
+  for (let visit = path.at(-1); visit !== undefined; visit = path.at(-1)) {
+    const next = visit.below.next();
+    if (next.done === true) {
+      path.pop();
+      continue;
+    }
+    const [name, level] = next.value;
+    if (!hides || path.length > 1 || !name.startsWith("$")) return { level, at: visit.at, rest: visit.rest };
+  }
+  return undefined;
+}

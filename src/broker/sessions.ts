@@ -229,6 +229,14 @@ export class Sessions {
     }
   }
 
+  /** True when a message would be dropped by all takers, and is: so that those who do not read cost little. */
+  refuse(topic: string, clientId: string, takers: readonly Taker[]): boolean {
+    const nowMs = Date.now();
+    for (const each of takers) if (takerFor(each, clientId)?.session.queue.isClosed(nowMs) === false) return false;
+    for (const each of takers) takerFor(each, clientId)?.session.queue.refuse(topic);
+    return true;
+  }
+
   #end(session: Session): void {
     for (const filter of session.subscriptions.keys()) this.#remove(session, filter);
     session.clear();

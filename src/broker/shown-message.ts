@@ -1,6 +1,6 @@
 // Telemetry for sessions' queues and for who subscribes later: as Aedes would hand it over, had it passed Aedes.
 
-import { Buffer } from "node:buffer";
+import type { Buffer } from "node:buffer";
 import type { PublishPacket } from "aedes";
 import type { ShownMessage } from "./connection-context.ts";
 import { decodeProperties } from "./live-properties.ts";
@@ -12,10 +12,10 @@ interface ShownPacket extends Pick<PublishPacket, "topic" | "qos" | "retain" | "
   readonly messageExpiry?: number;
 }
 
-/** All of it is copied: it outlives the socket's bytes. */
+/** The payload is a view of the socket's bytes: `toPublished` copies what is kept. */
 export function toPacket({ topic, clientId, buffer, start, end, view }: ShownMessage): ShownPacket {
   const { qos, retain, payloadStart, payloadEnd, propertiesStart, propertiesEnd } = view;
-  const payload = Buffer.from(buffer.subarray(payloadStart, payloadEnd));
+  const payload = buffer.subarray(payloadStart, payloadEnd);
   const packet = { topic, payload, qos, retain, clientId };
   if (propertiesStart === propertiesEnd) return packet;
   const properties = decodeProperties(buffer.subarray(start, end));

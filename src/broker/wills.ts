@@ -6,7 +6,11 @@
 // it takes them for the wills of another broker.
 
 import type { ConnectPacket, PublishPacket } from "aedes";
-import type { QoS } from "../reading.ts";
+import type { EventBus } from "../events.ts";
+import type { Message, QoS } from "../reading.ts";
+import { isReservedTopic } from "./authorize.ts";
+import type { TelemetryTarget } from "./broker.ts";
+import { toMessageProperties } from "./message-properties.ts";
 import { ownBytes } from "./own-bytes.ts";
 
 export interface Will {
@@ -77,3 +81,39 @@ export function toWill(will: NonNullable<ConnectPacket["will"]>, clientId: strin
     properties: Object.keys(properties).length === 0 ? undefined : properties,
   };
 }
+
+interface Judge {
+  readonly target: Pick<TelemetryTarget, "route" | "take">;
+  readonly events: EventBus;
+}
+
+/** A will is judged like any other message; true: subscribers may see it. */
+export function mayPublishWill({ target, events }: Judge, will: Will): boolean {
+  const { clientId, topic, payload, qos, identity } = will;
+  if (isReservedTopic(topic)) {
+    events.emit("received", qos);
+    events.emit("refused", clientId, topic, "reserved-topic");
+    return false;
+  }
+  const route = target.route(topic);
+  if (route === undefined) return true;
+  const message: Message = {
+    topic,
+    payload,
+    clientId,
+    deviceId: route.deviceId ?? clientId,
+    receivedAt: Date.now(),
+    qos,
+    packetId: 0,
+    identity,
+    properties: toMessageProperties(will.properties),
+  };
+  const verdict = target.take(message, route);
+  if (verdict.kind === "refused") events.emit("refused", clientId, topic, verdict.reason);
+  return verdict.kind === "appended";
+}
+
+export const toWillPacket = ({ clientId, topic, payload, qos, retain, properties }: Will): PublishPacket => {
+  const packet = { cmd: "publish", topic, payload, qos, retain, dup: false, clientId } as const;
+  return properties === undefined ? packet : { ...packet, properties };
+};

@@ -214,6 +214,7 @@ describe.for([telemetry, other])("%s", (topic) => {
     harness.autoCommit = true;
     const dropped: unknown[] = [];
     harness.events.on("dropped", (...about) => dropped.push(about));
+    harness.events.on("limited", (...about) => dropped.push(about));
     const connect = { properties: { maximumPacketSize: 60 } };
     const client = await watch(harness, { clientId: "small", version: 5, connect }, { topic: "#", qos: 0 });
     const room = 60 - 2 - 2 - topic.length - 1;
@@ -303,16 +304,16 @@ describe("telemetry", () => {
   test("a publisher's messages come in their order, whatever their QoS and RETAIN [MQTT-4.6.0-5]", async ({
     openHarness,
   }) => {
-    const harness = await openHarness();
+    const harness = await openHarness({ limits: { queuedMessagesPerSession: 100 } });
     harness.autoCommit = true;
-    const client = await watch(harness, { clientId: "zero" }, { topic: "#", qos: 0 });
-    await watch(harness, { clientId: "one" }, { topic: "#", qos: 1 });
-    await watch(harness, { clientId: "kept", clean: false }, { topic: "#", qos: 1 });
+    const zero = await watch(harness, { clientId: "zero" }, { topic: "#", qos: 0 });
+    const one = await watch(harness, { clientId: "one" }, { topic: "#", qos: 1 });
+    const kept = await watch(harness, { clientId: "kept", clean: false }, { topic: "#", qos: 1 });
     const device = await harness.open();
     await device.connect({ clientId: "device" });
-    const count = 30;
+    const numbers = Array.from({ length: 30 }, (_, index) => index);
     device.send(
-      ...Array.from({ length: count }, (_, index) =>
+      ...numbers.map((index) =>
         publish({
           qos: (index % 3) as 0 | 1 | 2,
           messageId: index + 1,
@@ -321,9 +322,20 @@ describe("telemetry", () => {
         }),
       ),
     );
-    const got: number[] = [];
-    while (got.length < count) got.push(Number(textOf(await client.next("publish"))));
-    expect(got).toEqual(Array.from({ length: count }, (_, index) => index));
+    const all = async (client: RawClient): Promise<readonly Publish[]> => {
+      const got: Publish[] = [];
+      while (got.length < numbers.length) got.push(await client.next("publish"));
+      return got;
+    };
+    expect((await all(zero)).map(textOf)).toEqual(numbers.map(String));
+    for (const client of [one, kept]) {
+      const got = await all(client);
+      // Messages of QoS 0 may overtake others.
+      for (const granted of [0, 1]) {
+        const expected = numbers.filter((index) => Math.min(index % 3, 1) === granted);
+        expect(got.filter(({ qos }) => qos === granted).map(textOf)).toEqual(expected.map(String));
+      }
+    }
   });
 
   test("a session that is away gets QoS 1 telemetry, and those who watch with QoS 0 get it once", async ({
@@ -487,6 +499,10 @@ describe("a subscriber that does not read", () => {
     harness.events.on("dropped", (clientId, _topic, messages = 1) =>
       dropped.set(clientId, (dropped.get(clientId) ?? 0) + messages),
     );
+    let limited = 0;
+    harness.events.on("limited", (limit, times = 1) => {
+      limited += limit === "subscriberQueueBytes" ? times : 0;
+    });
     const frozen = await watch(harness, { clientId: "frozen", version: 5 }, { topic: "#" });
     frozen.socket.pause();
     const live = await watch(harness, { clientId: "live" }, { topic: "#" });
@@ -512,6 +528,7 @@ describe("a subscriber that does not read", () => {
     await send(harness, { payload: "served again" });
     expect(textOf(await frozen.next("publish"))).toBe("served again");
     expect(dropped.get("frozen")).toBe(missed);
+    expect(limited).toBe(missed);
   });
 
   test("with QoS 1 it is dropped for exactly too", async ({ openHarness }) => {

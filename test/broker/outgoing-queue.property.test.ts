@@ -163,4 +163,21 @@ describe("the queue of a session", () => {
       { numRuns: 300 },
     );
   });
+
+  test("gives no packet identifier to two messages, however many have come between [MQTT-2.2.1-4]", () => {
+    const ids: number[] = [];
+    const queue = new OutgoingQueue(bounds, { bytes: 0 }, () => {});
+    const write = ([frame]: readonly Buffer[]): void => void ids.push(frame?.readUInt16BE(5) ?? 0);
+    queue.attach({ version: 4, receiveMaximum: 8, maximumPacketBytes: Infinity, writable: true, write });
+    const properties = { retain: false, properties: undefined, subscriptionIds: [], expiresAt: undefined, bytes: 1 };
+    const message: QueuedMessage = { topic: "t", payload: "x", qos: 1, ...properties };
+    for (let count = 0; count < 65_537; count += 1) {
+      queue.push(message, 0);
+      queue.pump();
+      if (count > 0) queue.answered(packetType.puback, ids.at(-1) ?? 0, 0);
+    }
+    expect(ids[0]).toBe(1);
+    expect(ids.slice(1)).not.toContain(1);
+    expect(ids.slice(-3)).toEqual([65_535, 2, 3]);
+  });
 });

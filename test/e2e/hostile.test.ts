@@ -235,12 +235,16 @@ test("short messages that are kept cost what they are long, not a slab of the po
     await client.connect({ clientId: "keeper", clean: false });
     client.send({ cmd: "subscribe", messageId: 1, subscriptions: [{ topic: "kept/#", qos: 1 }] });
     await client.next("suback");
+    client.send({ cmd: "subscribe", messageId: 2, subscriptions: [{ topic: "devices/kept/#", qos: 1 }] });
+    await client.next("suback");
     client.socket.destroy();
     await client.closed;
     const sender = await openRawClient(gateway.mqttPort);
     await sender.connect({ clientId: "sender" });
     for (let index = 0; index < 200; index += 1) {
-      sender.send(publish({ topic: `kept/${index}`, payload: "short", messageId: 1, retain: index % 2 === 0 }));
+      sender.send(publish({ topic: `kept/${index}`, payload: "x".repeat(100), messageId: 1, retain: index % 2 === 0 }));
+      await sender.next("puback");
+      sender.send(publish({ topic: "devices/kept/telemetry", payload: climate(index), messageId: 2 }));
       await sender.next("puback");
       await stir(sender);
     }
