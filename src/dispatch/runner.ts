@@ -28,7 +28,7 @@ export interface RunnerOptions {
   readonly stopping: AbortSignal;
   /** Nobody waits for the batch in hand any longer. */
   readonly abort: AbortSignal;
-  /** Of one batch: by default 2,000 records and 4 MiB. */
+  /** Of one batch, whatever the sink says; by default 2,000 records and 4 MiB. */
   readonly limit?: ReadLimit;
 }
 
@@ -56,8 +56,9 @@ export async function runSink(open: () => Promise<Sink>, options: RunnerOptions)
 
 /** One life of a sink: until `stopping`, or it throws. */
 async function runOnce(open: () => Promise<Sink>, options: RunnerOptions, onSuccess: () => void): Promise<void> {
-  const { reader, registry, cursor, stopping, progress, limit = standardLimit } = options;
+  const { reader, registry, cursor, stopping, progress } = options;
   const sink = await open();
+  const limit = options.limit ?? sink.batchLimit ?? standardLimit;
   try {
     seek(await sink.position?.(), options);
     while (!stopping.aborted) {
@@ -134,9 +135,10 @@ async function deliver(sink: Sink, chunk: Chunk, options: RunnerOptions): Promis
 
 function toParked(refused: readonly RefusedEntry[], batch: Batch, chunk: Chunk): readonly Parked[] {
   const offsets = new Set(batch.entries.map(({ offset }) => offset));
+  const records = new Map(chunk.records.map((record) => [record.offset, record]));
   const found = new Map<Offset, Parked>();
   for (const { offset, reason } of refused) {
-    const entry = chunk.records.get(offset);
+    const entry = records.get(offset);
     if (entry !== undefined && offsets.has(offset)) found.set(offset, { entry, error: reason, attempts: 1 });
   }
   if (found.size === 0) throw new Error("the sink refused entries but none of those that it was given");

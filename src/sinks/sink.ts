@@ -32,11 +32,20 @@ export type Written =
   | { readonly kind: "all" }
   | { readonly kind: "except"; readonly refused: readonly [RefusedEntry, ...RefusedEntry[]] };
 
+/** All of a batch is in memory at once, as values that may take ten times the bytes. */
+export interface BatchLimit {
+  readonly records: number;
+  /** Of the records in the journal. */
+  readonly bytes: number;
+}
+
 /**
  * Where readings go. One call at a time, in this order: position, write, write, …, dispose. After a call has thrown, the
  * sink is disposed and a new one is opened, with backoff and for ever; so a sink needs no logic for reconnecting.
  */
 export interface Sink extends AsyncDisposable {
+  /** The most that the sink wants in one batch; by default 2,000 records and 4 MiB. There are fewer when no more is waiting. */
+  readonly batchLimit?: BatchLimit;
   /**
    * The cursor that the sink itself holds in one transaction with its rows: reading goes on there, so that every entry is
    * written exactly once. undefined when it holds none (yet): the gateway's own cursor counts. Called once after open.

@@ -11,7 +11,7 @@ import { statSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import type { StatementSync } from "node:sqlite";
+import type { SQLInputValue, StatementSync } from "node:sqlite";
 import { z } from "zod";
 import { toError } from "../errors.ts";
 import { toOffset } from "../reading.ts";
@@ -40,6 +40,12 @@ const SCHEMA_VERSION = 1;
 const BUSY_MS = 250;
 
 /**
+ * A transaction writes a page of the index for each device that it has a reading of, so that large ones cost much less: with
+ * 1,000 devices 20,000 rows in one take half the CPU time of ten times 2,000. It blocks the thread for 0.2 s and the data are in memory.
+ */
+const BATCH_LIMIT = { records: 20_000, bytes: 8 * 1024 * 1024 };
+
+/**
  * The index has a warm page for each device: 32 MB of cache instead of 2, and a checkpoint each 32 MB of WAL instead of 4,
  * give 1.6 times the rows per CPU second with 1,000 devices.
  */
@@ -54,8 +60,15 @@ const SCHEMA = `
   CREATE TABLE sluice_cursor (gateway TEXT PRIMARY KEY, "offset" INTEGER NOT NULL) WITHOUT ROWID;
   PRAGMA user_version = ${SCHEMA_VERSION};`;
 
-const INSERT = `INSERT INTO readings (gateway, "offset", received_at, time, stream, device, topic, data)
-  VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`;
+/** Rows of one call: beside SQLite's own work the call is most of what a row costs. */
+const ROWS_PER_CALL = 16;
+const COLUMNS = ["gateway", `"offset"`, "received_at", "time", "stream", "device", "topic", "data"];
+
+function toInsert(rows: number): string {
+  const row = `(${COLUMNS.map(() => "?").join(", ")})`;
+  const values = Array.from({ length: rows }, () => row);
+  return `INSERT OR ROLLBACK INTO readings (${COLUMNS.join(", ")}) VALUES ${values.join(", ")} ON CONFLICT DO NOTHING`;
+}
 
 const MOVE_CURSOR = `INSERT INTO sluice_cursor (gateway, "offset") VALUES (?, ?)
   ON CONFLICT (gateway) DO UPDATE SET "offset" = max("offset", excluded."offset")`;
@@ -84,6 +97,7 @@ function prepareSchema(db: DatabaseSync): void {
   inTransaction(db, () => {
     // Another process may have been faster.
     if (readVersion(db) === 0) db.exec(SCHEMA);
+    return true;
   });
 }
 
@@ -91,11 +105,13 @@ function readVersion(db: DatabaseSync): number {
   return Number(db.prepare("PRAGMA user_version").get()?.["user_version"]);
 }
 
-function inTransaction(db: DatabaseSync, work: () => void): void {
+/** Commits what `work` has done when it returns true; otherwise, and when it throws, nothing of it stays. */
+function inTransaction(db: DatabaseSync, work: () => boolean): boolean {
   db.exec("BEGIN IMMEDIATE");
   try {
-    work();
-    db.exec("COMMIT");
+    const isDone = work();
+    db.exec(isDone ? "COMMIT" : "ROLLBACK");
+    return isDone;
   } catch (cause) {
     // SQLite has rolled back itself after a full disk and the like.
     if (db.isTransaction) db.exec("ROLLBACK");
@@ -105,9 +121,16 @@ function inTransaction(db: DatabaseSync, work: () => void): void {
 
 function createSink(db: DatabaseSync, path: string, gateway: string): Sink {
   const inode = statSync(path).ino;
-  const insert = db.prepare(INSERT);
+  const insertOne = db.prepare(toInsert(1));
+  const insertMany = db.prepare(toInsert(ROWS_PER_CALL));
   const moveCursor = db.prepare(MOVE_CURSOR);
+  const writeBatch = (batch: Batch): boolean => {
+    if (!writeRows(batch, insertOne, insertMany)) return false;
+    moveCursor.run(batch.gateway, batch.next);
+    return true;
+  };
   return {
+    batchLimit: BATCH_LIMIT,
     position() {
       const row = db.prepare(`SELECT "offset" FROM sluice_cursor WHERE gateway = ?`).get(gateway);
       return Promise.resolve(row === undefined ? undefined : toOffset(Number(row["offset"])));
@@ -115,17 +138,13 @@ function createSink(db: DatabaseSync, path: string, gateway: string): Sink {
     // oxlint-disable-next-line typescript/require-await -- a throw must be a rejection
     async write(batch, signal) {
       signal.throwIfAborted();
-      const rows = batch.entries.map(toRow);
-      const refused = rows.filter((row) => typeof row.data !== "string").map(toRefused);
-      const [first, ...others] = refused;
-      if (first !== undefined) return { kind: "except", refused: [first, ...others] };
       try {
         if (statSync(path, { throwIfNoEntry: false })?.ino !== inode) throw new Error("the file was moved or deleted");
-        inTransaction(db, () => writeRows(batch, rows, insert, moveCursor));
+        if (inTransaction(db, () => writeBatch(batch))) return { kind: "all" } satisfies Written;
       } catch (cause) {
         throw explain(path, cause);
       }
-      return { kind: "all" } satisfies Written;
+      return toExcept(batch.entries);
     },
     [Symbol.asyncDispose]() {
       if (db.isOpen) db.close();
@@ -134,35 +153,40 @@ function createSink(db: DatabaseSync, path: string, gateway: string): Sink {
   };
 }
 
-interface Row {
-  readonly entry: Entry;
-  /** JSON; an error when the data cannot be JSON. */
-  readonly data: string | Error;
+/** False: the data of an entry is not JSON. The text of a row is made where it is bound, so that few are alive at a time. */
+function writeRows({ gateway, entries }: Batch, insertOne: StatementSync, insertMany: StatementSync): boolean {
+  let values: SQLInputValue[] = [];
+  for (const { offset, reading } of entries) {
+    const { stream, deviceId, topic, time, receivedAt, data } = reading;
+    const text = toJson(data);
+    if (typeof text !== "string") return false;
+    values.push(gateway, offset, receivedAt, time, stream, deviceId, topic, text);
+    if (values.length === ROWS_PER_CALL * COLUMNS.length) {
+      insertMany.run(...values);
+      values = [];
+    }
+  }
+  for (let at = 0; at < values.length; at += COLUMNS.length) insertOne.run(...values.slice(at, at + COLUMNS.length));
+  return true;
 }
 
-function toRow(entry: Entry): Row {
+function toJson(data: unknown): string | Error {
   try {
-    return { entry, data: JSON.stringify(entry.reading.data) ?? "null" };
+    return JSON.stringify(data) ?? "null";
   } catch (cause) {
-    return { entry, data: toError(cause) };
+    return toError(cause);
   }
 }
 
-function toRefused({ entry, data }: Row): RefusedEntry {
-  return { offset: entry.offset, reason: `its data cannot be written as JSON: ${toError(data).message}` };
-}
-
-function writeRows(
-  { gateway, next }: Batch,
-  rows: readonly Row[],
-  insert: StatementSync,
-  moveCursor: StatementSync,
-): void {
-  for (const { entry, data } of rows) {
-    const { stream, deviceId, topic, time, receivedAt } = entry.reading;
-    insert.run(gateway, entry.offset, receivedAt, time, stream, deviceId, topic, String(data));
-  }
-  moveCursor.run(gateway, next);
+function toExcept(entries: readonly Entry[]): Written {
+  const refused = entries.flatMap(({ offset, reading }): readonly RefusedEntry[] => {
+    const text = toJson(reading.data);
+    return typeof text === "string" ? [] : [{ offset, reason: `its data cannot be written as JSON: ${text.message}` }];
+  });
+  const [first, ...others] = refused;
+  // Data whose toJSON fails at times only: the batch comes again.
+  if (first === undefined) throw new Error("the data of an entry could not be written as JSON, and then it could");
+  return { kind: "except", refused: [first, ...others] };
 }
 
 /** SQLite's primary result codes, https://sqlite.org/rescode.html, that an operator can do something about. */
