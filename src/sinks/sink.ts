@@ -27,34 +27,28 @@ export interface RefusedEntry {
  * then). They are parked durably, and the others come again without them under the same `next`. So the sink may have
  * written the others or not; but a sink with a `position` must have left it where it was, because what is parked only
  * after the position has passed would be lost by a crash between the two.
+ * held: only of a batch with `moreFollows`: all of it is taken, and is durable with the first later batch that is answered with
+ * all. Until then nothing counts as delivered, and after a throw or a crash everything that was held comes again.
  */
 export type Written =
   | { readonly kind: "all" }
+  | { readonly kind: "held" }
   | { readonly kind: "except"; readonly refused: readonly [RefusedEntry, ...RefusedEntry[]] };
-
-/** All of a batch is in memory at once, as values that may take ten times the bytes. */
-export interface BatchLimit {
-  readonly records: number;
-  /** Of the records in the journal. */
-  readonly bytes: number;
-}
 
 /**
  * Where readings go. One call at a time, in this order: position, write, write, …, dispose. After a call has thrown, the
  * sink is disposed and a new one is opened, with backoff and for ever; so a sink needs no logic for reconnecting.
  */
 export interface Sink extends AsyncDisposable {
-  /** The most that the sink wants in one batch; by default 2,000 records and 4 MiB. There are fewer when no more is waiting. */
-  readonly batchLimit?: BatchLimit;
   /**
    * The cursor that the sink itself holds in one transaction with its rows: reading goes on there, so that every entry is
    * written exactly once. undefined when it holds none (yet): the gateway's own cursor counts. Called once after open.
    */
   position?(): Promise<Offset | undefined>;
   /**
-   * Writes a batch; resolves when it is durable. Throwing means: nothing is known, the same entries come again. So
+   * Writes a batch; resolves when it is durable or held. Throwing means: nothing is known, the same entries come again. So
    * entries may come twice, also after a crash, and (batch.gateway, offset) is their idempotency key. Entries are in
-   * journal order; there may be none, when only the position has moved. Aborting `signal` means that the gateway will
+   * journal order; there may be none, when only the position has moved or what is held is to be made durable. Aborting `signal` means that the gateway will
    * not wait any longer: throw soon.
    */
   write(batch: Batch, signal: AbortSignal): Promise<Written>;
