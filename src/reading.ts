@@ -105,6 +105,8 @@ export interface Batch {
   readonly entries: readonly Entry[];
   /** Cursor after this batch: at least the last entry's offset + 1 (records that are not for the sink lie between). */
   readonly next: Offset;
+  /** Another batch is written at once behind this one, so that a sink may hold this one back to make both durable together. */
+  readonly moreFollows?: boolean;
 }
 
 /**

@@ -10,8 +10,8 @@ import type { Parked } from "./parked.ts";
 export interface Chunk {
   /** Readings for the consumer, in journal order. */
   readonly entries: readonly Entry[];
-  /** The record behind each of `entries`. */
-  readonly records: ReadonlyMap<Offset, JournalEntry>;
+  /** All that was read, in journal order: the record behind each of `entries` among them. */
+  readonly records: readonly JournalEntry[];
   /** Records that were accepted once and that the streams' present schema or codec refuses. */
   readonly refused: readonly Parked[];
   /** Records that are not for the consumer. */
@@ -31,18 +31,16 @@ export interface FeedOptions {
 
 /** The next chunk; undefined when there is nothing to read. */
 export function readChunk({ reader, registry, stream, limit }: FeedOptions): Chunk | undefined {
-  const found = reader.read(limit);
-  const [first] = found;
+  const records = reader.read(limit);
+  const [first] = records;
   if (first === undefined) return undefined;
   const entries: Entry[] = [];
-  const records = new Map<Offset, JournalEntry>();
   const refused: Parked[] = [];
-  for (const record of found) {
+  for (const record of records) {
     if (record.kind !== "accepted" || (stream !== undefined && record.stream !== stream)) continue;
     const result = registry.read(record.message, record.stream);
     if (result.kind === "reading") {
       entries.push({ offset: record.offset, reading: result.reading });
-      records.set(record.offset, record);
     } else {
       const { reason, issues } = result.rejection;
       refused.push({ entry: record, error: `${reason}: ${issues.map(toSentence).join("; ")}`, attempts: 0 });
@@ -52,7 +50,7 @@ export function readChunk({ reader, registry, stream, limit }: FeedOptions): Chu
     entries,
     records,
     refused,
-    passed: found.length - entries.length - refused.length,
+    passed: records.length - entries.length - refused.length,
     next: reader.position,
     oldestReceivedAt: first.message.receivedAt,
   };

@@ -60,7 +60,7 @@ async function runOnce(options: HandlerRunnerOptions, onSuccess: () => void): Pr
       if (stopping.aborted) return;
       const outcome = await call(entry, options);
       if (outcome.kind === "stopped") return;
-      const record = records.get(entry.offset);
+      const record = records.find(({ offset }) => offset === entry.offset);
       if (outcome.kind === "failed" && record !== undefined) {
         park([{ entry: record, error: outcome.error.message, attempts: maximumAttempts }], options);
         progress.count({ parked: 1 });

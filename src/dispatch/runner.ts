@@ -5,6 +5,7 @@ import { setImmediate, setTimeout } from "node:timers/promises";
 import { toError } from "../errors.ts";
 import type { Cursor } from "../journal/cursor.ts";
 import type { ReadLimit, Reader } from "../journal/reader.ts";
+import type { JournalEntry } from "../journal/record.ts";
 import type { Batch, Offset } from "../reading.ts";
 import type { RefusedEntry, Sink } from "../sinks/sink.ts";
 import type { Registry } from "../validate/registry.ts";
@@ -56,21 +57,27 @@ export async function runSink(open: () => Promise<Sink>, options: RunnerOptions)
 
 /** One life of a sink: until `stopping`, or it throws. */
 async function runOnce(open: () => Promise<Sink>, options: RunnerOptions, onSuccess: () => void): Promise<void> {
-  const { reader, registry, cursor, stopping, progress, limit = standardLimit } = options;
+  const { gateway, reader, registry, cursor, stopping, progress, limit = standardLimit } = options;
   const sink = await open();
   try {
     seek(await sink.position?.(), options);
-    while (!stopping.aborted) {
+    let held: Counts | undefined;
+    while (!stopping.aborted || held !== undefined) {
       const chunk = readChunk({ reader, registry, limit });
-      progress.holding(chunk?.oldestReceivedAt);
-      if (chunk === undefined) {
-        pass(options);
-      } else {
-        await deliver(sink, chunk, options);
-        if (chunk.next > cursor.position) cursor.commit(chunk.next);
-        onSuccess();
-      }
-      progress.running();
+      if (held === undefined) progress.holding(chunk?.oldestReceivedAt);
+      if (chunk !== undefined || held !== undefined) {
+        const moreFollows = !stopping.aborted && reader.lag >= limit.records;
+        const batch = { gateway, entries: chunk?.entries ?? [], next: reader.position, moreFollows };
+        const { kind, ...counts } = await deliver(sink, batch, chunk, options);
+        held = add(held, counts);
+        if (kind === "all") {
+          progress.count(held);
+          held = undefined;
+          if (batch.next > cursor.position) cursor.commit(batch.next);
+          onSuccess();
+        }
+      } else pass(options);
+      if (held === undefined) progress.running();
       await (chunk === undefined ? reader.wait(stopping, wakeMs) : rest(options, limit));
     }
   } finally {
@@ -114,29 +121,52 @@ export function seek(
   if (found > cursor.position) cursor.commit(found);
 }
 
-/** Returns when every entry is with the sink or parked. Parks first, because the sink's own position may pass with a write. */
-async function deliver(sink: Sink, chunk: Chunk, options: RunnerOptions): Promise<void> {
-  const { gateway, abort, progress } = options;
-  park(chunk.refused, options);
-  let batch: Batch = { gateway, entries: chunk.entries, next: chunk.next };
+interface Counts {
+  readonly delivered: number;
+  readonly parked: number;
+  readonly passed: number;
+}
+
+function add(to: Counts | undefined, { delivered, parked, passed }: Counts): Counts {
+  if (to === undefined) return { delivered, parked, passed };
+  return { delivered: to.delivered + delivered, parked: to.parked + parked, passed: to.passed + passed };
+}
+
+/**
+ * Returns when every entry is with the sink or parked; held: the sink has them, and they are durable later. Parks first,
+ * because the sink's own position may pass with a write.
+ */
+async function deliver(
+  sink: Sink,
+  whole: Batch,
+  chunk: Chunk | undefined,
+  options: RunnerOptions,
+): Promise<Counts & { readonly kind: "all" | "held" }> {
+  const { refused: notRead = [], passed = 0, records = [] } = chunk ?? {};
+  park(notRead, options);
+  let batch = whole;
   const parked = new Set<Offset>();
   for (;;) {
-    const written = await sink.write(batch, abort);
-    if (written.kind === "all") break;
-    const refused = toParked(written.refused, batch, chunk);
+    const written = await sink.write(batch, options.abort);
+    if (written.kind !== "except") {
+      if (written.kind === "held" && batch.moreFollows !== true)
+        throw new Error("the sink holds a batch that is the last");
+      const { length } = whole.entries;
+      return { kind: written.kind, delivered: length - parked.size, parked: notRead.length + parked.size, passed };
+    }
+    const refused = toParked(written.refused, batch, records);
     park(refused, options);
     for (const { entry } of refused) parked.add(entry.offset);
     batch = { ...batch, entries: batch.entries.filter(({ offset }) => !parked.has(offset)) };
   }
-  const { entries, refused, passed } = chunk;
-  progress.count({ delivered: entries.length - parked.size, parked: refused.length + parked.size, passed });
 }
 
-function toParked(refused: readonly RefusedEntry[], batch: Batch, chunk: Chunk): readonly Parked[] {
+function toParked(refused: readonly RefusedEntry[], batch: Batch, from: readonly JournalEntry[]): readonly Parked[] {
   const offsets = new Set(batch.entries.map(({ offset }) => offset));
+  const records = new Map(from.map((record) => [record.offset, record]));
   const found = new Map<Offset, Parked>();
   for (const { offset, reason } of refused) {
-    const entry = chunk.records.get(offset);
+    const entry = records.get(offset);
     if (entry !== undefined && offsets.has(offset)) found.set(offset, { entry, error: reason, attempts: 1 });
   }
   if (found.size === 0) throw new Error("the sink refused entries but none of those that it was given");

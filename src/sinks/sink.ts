@@ -27,9 +27,12 @@ export interface RefusedEntry {
  * then). They are parked durably, and the others come again without them under the same `next`. So the sink may have
  * written the others or not; but a sink with a `position` must have left it where it was, because what is parked only
  * after the position has passed would be lost by a crash between the two.
+ * held: only of a batch with `moreFollows`: all of it is taken, and is durable with the first later batch that is answered with
+ * all. Until then nothing counts as delivered, and after a throw or a crash everything that was held comes again.
  */
 export type Written =
   | { readonly kind: "all" }
+  | { readonly kind: "held" }
   | { readonly kind: "except"; readonly refused: readonly [RefusedEntry, ...RefusedEntry[]] };
 
 /**
@@ -43,9 +46,9 @@ export interface Sink extends AsyncDisposable {
    */
   position?(): Promise<Offset | undefined>;
   /**
-   * Writes a batch; resolves when it is durable. Throwing means: nothing is known, the same entries come again. So
+   * Writes a batch; resolves when it is durable or held. Throwing means: nothing is known, the same entries come again. So
    * entries may come twice, also after a crash, and (batch.gateway, offset) is their idempotency key. Entries are in
-   * journal order; there may be none, when only the position has moved. Aborting `signal` means that the gateway will
+   * journal order; there may be none, when only the position has moved or what is held is to be made durable. Aborting `signal` means that the gateway will
    * not wait any longer: throw soon.
    */
   write(batch: Batch, signal: AbortSignal): Promise<Written>;

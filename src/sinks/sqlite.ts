@@ -11,7 +11,7 @@ import { statSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import type { StatementSync } from "node:sqlite";
+import type { SQLInputValue } from "node:sqlite";
 import { z } from "zod";
 import { toError } from "../errors.ts";
 import { toOffset } from "../reading.ts";
@@ -40,6 +40,13 @@ const SCHEMA_VERSION = 1;
 const BUSY_MS = 250;
 
 /**
+ * A transaction writes a page of the index for each device that it has a reading of: with 1,000 devices a row in one of 40,000
+ * costs half of a row in one of 2,000. So while more follows, a transaction stays open until it has so many rows, or so
+ * many characters of JSON. Other processes read meanwhile, but cannot write.
+ */
+const LARGEST = { rows: 40_000, characters: 16 * 1024 * 1024 };
+
+/**
  * The index has a warm page for each device: 32 MB of cache instead of 2, and a checkpoint each 32 MB of WAL instead of 4,
  * give 1.6 times the rows per CPU second with 1,000 devices.
  */
@@ -54,8 +61,16 @@ const SCHEMA = `
   CREATE TABLE sluice_cursor (gateway TEXT PRIMARY KEY, "offset" INTEGER NOT NULL) WITHOUT ROWID;
   PRAGMA user_version = ${SCHEMA_VERSION};`;
 
-const INSERT = `INSERT INTO readings (gateway, "offset", received_at, time, stream, device, topic, data)
-  VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`;
+/** Rows of one call: beside SQLite's own work the call is most of what a row costs. */
+const ROWS_PER_CALL = 16;
+const COLUMNS = ["gateway", `"offset"`, "received_at", "time", "stream", "device", "topic", "data"];
+
+/** OR ROLLBACK is for what cannot happen: without it SQLite keeps a journal of each statement of several rows. */
+function toInsert(rows: number): string {
+  const row = `(${COLUMNS.map(() => "?").join(", ")})`;
+  const values = Array.from({ length: rows }, () => row);
+  return `INSERT OR ROLLBACK INTO readings (${COLUMNS.join(", ")}) VALUES ${values.join(", ")} ON CONFLICT DO NOTHING`;
+}
 
 const MOVE_CURSOR = `INSERT INTO sluice_cursor (gateway, "offset") VALUES (?, ?)
   ON CONFLICT (gateway) DO UPDATE SET "offset" = max("offset", excluded."offset")`;
@@ -105,8 +120,28 @@ function inTransaction(db: DatabaseSync, work: () => void): void {
 
 function createSink(db: DatabaseSync, path: string, gateway: string): Sink {
   const inode = statSync(path).ino;
-  const insert = db.prepare(INSERT);
+  const insert = createInsert(db);
   const moveCursor = db.prepare(MOVE_CURSOR);
+  /** Of the open transaction. */
+  let held = { rows: 0, characters: 0 };
+
+  function write(batch: Batch): Written {
+    if (statSync(path, { throwIfNoEntry: false })?.ino !== inode) throw new Error("the file was moved or deleted");
+    if (!db.isTransaction) {
+      held = { rows: 0, characters: 0 };
+      db.exec("BEGIN IMMEDIATE");
+    }
+    const characters = insert(batch);
+    // What was inserted comes again without the others, and is passed over then; the cursor has not moved.
+    if (characters === undefined) return toExcept(batch.entries);
+    moveCursor.run(batch.gateway, batch.next);
+    held = { rows: held.rows + batch.entries.length, characters: held.characters + characters };
+    const isLarge = held.rows >= LARGEST.rows || held.characters >= LARGEST.characters;
+    if (batch.moreFollows === true && !isLarge) return { kind: "held" };
+    db.exec("COMMIT");
+    return { kind: "all" };
+  }
+
   return {
     position() {
       const row = db.prepare(`SELECT "offset" FROM sluice_cursor WHERE gateway = ?`).get(gateway);
@@ -114,55 +149,63 @@ function createSink(db: DatabaseSync, path: string, gateway: string): Sink {
     },
     // oxlint-disable-next-line typescript/require-await -- a throw must be a rejection
     async write(batch, signal) {
-      signal.throwIfAborted();
-      const rows = batch.entries.map(toRow);
-      const refused = rows.filter((row) => typeof row.data !== "string").map(toRefused);
-      const [first, ...others] = refused;
-      if (first !== undefined) return { kind: "except", refused: [first, ...others] };
       try {
-        if (statSync(path, { throwIfNoEntry: false })?.ino !== inode) throw new Error("the file was moved or deleted");
-        inTransaction(db, () => writeRows(batch, rows, insert, moveCursor));
+        signal.throwIfAborted();
+        return write(batch);
       } catch (cause) {
-        throw explain(path, cause);
+        // SQLite has rolled back itself after a full disk and the like.
+        if (db.isTransaction) db.exec("ROLLBACK");
+        throw signal.aborted ? cause : explain(path, cause);
       }
-      return { kind: "all" } satisfies Written;
     },
     [Symbol.asyncDispose]() {
+      // What is held is rolled back by closing.
       if (db.isOpen) db.close();
       return Promise.resolve();
     },
   };
 }
 
-interface Row {
-  readonly entry: Entry;
-  /** JSON; an error when the data cannot be JSON. */
-  readonly data: string | Error;
+/** The characters of JSON that were inserted; undefined: the data of an entry is not JSON, and some were not inserted. */
+function createInsert(db: DatabaseSync): (batch: Batch) => number | undefined {
+  const insertOne = db.prepare(toInsert(1));
+  const insertMany = db.prepare(toInsert(ROWS_PER_CALL));
+  const width = COLUMNS.length;
+  return ({ gateway, entries }) => {
+    let characters = 0;
+    let values: SQLInputValue[] = [];
+    for (const { offset, reading } of entries) {
+      const { stream, deviceId, topic, time, receivedAt, data } = reading;
+      const text = toJson(data);
+      if (typeof text !== "string") return undefined;
+      characters += text.length;
+      values.push(gateway, offset, receivedAt, time, stream, deviceId, topic, text);
+      if (values.length < ROWS_PER_CALL * width) continue;
+      insertMany.run(...values);
+      values = [];
+    }
+    for (let at = 0; at < values.length; at += width) insertOne.run(...values.slice(at, at + width));
+    return characters;
+  };
 }
 
-function toRow(entry: Entry): Row {
+function toJson(data: unknown): string | Error {
   try {
-    return { entry, data: JSON.stringify(entry.reading.data) ?? "null" };
+    return JSON.stringify(data) ?? "null";
   } catch (cause) {
-    return { entry, data: toError(cause) };
+    return toError(cause);
   }
 }
 
-function toRefused({ entry, data }: Row): RefusedEntry {
-  return { offset: entry.offset, reason: `its data cannot be written as JSON: ${toError(data).message}` };
-}
-
-function writeRows(
-  { gateway, next }: Batch,
-  rows: readonly Row[],
-  insert: StatementSync,
-  moveCursor: StatementSync,
-): void {
-  for (const { entry, data } of rows) {
-    const { stream, deviceId, topic, time, receivedAt } = entry.reading;
-    insert.run(gateway, entry.offset, receivedAt, time, stream, deviceId, topic, String(data));
-  }
-  moveCursor.run(gateway, next);
+function toExcept(entries: readonly Entry[]): Written {
+  const refused = entries.flatMap(({ offset, reading }): readonly RefusedEntry[] => {
+    const text = toJson(reading.data);
+    return typeof text === "string" ? [] : [{ offset, reason: `its data cannot be written as JSON: ${text.message}` }];
+  });
+  const [first, ...others] = refused;
+  // Data whose toJSON fails at times only: the batch comes again.
+  if (first === undefined) throw new Error("the data of an entry could not be written as JSON, and then it could");
+  return { kind: "except", refused: [first, ...others] };
 }
 
 /** SQLite's primary result codes, https://sqlite.org/rescode.html, that an operator can do something about. */

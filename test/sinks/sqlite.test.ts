@@ -14,7 +14,9 @@ const openSink = (context: SinkContext, path?: string): Promise<Sink> =>
 
 function openReader(path: string, options = { readOnly: true }): DatabaseSync {
   const db = new DatabaseSync(path, options);
-  onTestFinished(() => db.close());
+  onTestFinished(() => {
+    if (db.isOpen) db.close();
+  });
   return db;
 }
 
@@ -82,6 +84,73 @@ describe("the sqlite sink", () => {
     expect(other.prepare("SELECT count(*) AS n FROM readings").get()).toEqual({ n: 1 });
     other.exec("DROP TRIGGER stop");
     expect(await sink.write(makeBatch([3, 4, 5, 6]), never)).toEqual({ kind: "all" });
+    expect(await sink.position?.()).toBe(7);
+  });
+
+  test("makes what it holds back durable with the last batch, in one transaction", async () => {
+    const context = await openContext();
+    await using sink = await openSink(context);
+    const reader = openReader(fileOf(context));
+    const count = reader.prepare(
+      "SELECT (SELECT count(*) FROM readings) AS n, (SELECT offset FROM sluice_cursor) AS cursor",
+    );
+    expect(await sink.write({ ...makeBatch([0, 1]), moreFollows: true }, never)).toEqual({ kind: "held" });
+    expect(await sink.write({ ...makeBatch([2, 3]), moreFollows: true }, never)).toEqual({ kind: "held" });
+    expect(count.get()).toEqual({ n: 0, cursor: null });
+    expect(await sink.write(makeBatch([], 9), never)).toEqual({ kind: "all" });
+    expect(count.get()).toEqual({ n: 4, cursor: 9 });
+  });
+
+  test("holds back no more than 40,000 rows, and no more than 16 million characters", async () => {
+    const context = await openContext();
+    await using sink = await openSink(context);
+    const kinds: string[] = [];
+    for (let from = 0; from < 44_000; from += 4_000) {
+      const offsets = Array.from({ length: 4_000 }, (_, index) => from + index);
+      kinds.push((await sink.write({ ...makeBatch(offsets), moreFollows: true }, never)).kind);
+    }
+    expect(kinds).toEqual([...Array.from({ length: 9 }, () => "held"), "all", "held"]);
+    const entries = [makeEntry(50_000, "x".repeat(17 * 1024 * 1024))];
+    const large = { gateway: "gateway-1", entries, next: toOffset(50_001), moreFollows: true };
+    expect(await sink.write(large, never)).toEqual({ kind: "all" });
+  });
+
+  test("has nothing of what it held back when it is closed", async () => {
+    const context = await openContext();
+    const sink = await openSink(context);
+    await sink.write({ ...makeBatch([0, 1]), moreFollows: true }, never);
+    await sink[Symbol.asyncDispose]();
+    expect(openReader(fileOf(context)).prepare("SELECT count(*) AS n FROM readings").get()).toEqual({ n: 0 });
+    await using again = await openSink(context);
+    expect(await again.position?.()).toBeUndefined();
+  });
+
+  test("has nothing of what it held back when a later batch fails", async () => {
+    const context = await openContext();
+    const reader = openReader(join(context.dataDir, "telemetry.db"), { readOnly: false });
+    await using sink = await openSink(context);
+    reader.exec(
+      `CREATE TRIGGER stop BEFORE INSERT ON readings WHEN NEW.offset = 5 BEGIN SELECT raise(ABORT, 'not five'); END`,
+    );
+    await sink.write({ ...makeBatch([0, 1]), moreFollows: true }, never);
+    await expect(sink.write(makeBatch([4, 5]), never)).rejects.toThrow("not five");
+    expect(reader.prepare("SELECT count(*) AS n FROM readings").get()).toEqual({ n: 0 });
+    reader.exec("DROP TRIGGER stop");
+    expect(await sink.position?.()).toBeUndefined();
+  });
+
+  test("keeps what it held back when it refuses an entry of a later batch, and writes the others", async () => {
+    const context = await openContext();
+    await using sink = await openSink(context);
+    await sink.write({ ...makeBatch([0, 1]), moreFollows: true }, never);
+    const entries = [makeEntry(2), makeEntry(3, { big: 1n }), makeEntry(4)];
+    const batch = { gateway: "gateway-1", entries, next: toOffset(5) };
+    expect(await sink.write(batch, never)).toMatchObject({ kind: "except", refused: [{ offset: 3 }] });
+    const others = entries.filter(({ offset }) => offset !== 3);
+    expect(await sink.write({ ...batch, entries: others }, never)).toEqual({ kind: "all" });
+    const offsets = openReader(fileOf(context)).prepare("SELECT offset FROM readings ORDER BY offset").all();
+    expect(offsets.map((row) => row["offset"])).toEqual([0, 1, 2, 4]);
+    expect(await sink.position?.()).toBe(5);
   });
 
   test("refuses only the entries whose data is not JSON, and leaves its position where it was", async () => {

@@ -1,0 +1,141 @@
+import { expect, test } from "vitest";
+import { runSink } from "../../src/dispatch/runner.ts";
+import { toOffset } from "../../src/reading.ts";
+import type { Batch, Offset } from "../../src/reading.ts";
+import type { Written } from "../../src/sinks/sink.ts";
+
+/** A runner of batches of two over a journal of `size` records, which stops when nothing is left to be read. */
+async function run(size: number, write: (batch: Batch, stop: () => void, seek: (to: number) => void) => Written) {
+  const stopping = new AbortController();
+  const stop = (): void => stopping.abort();
+  const seek = (to: number): void => {
+    reader.position = toOffset(to);
+  };
+  const commits: number[] = [];
+  const counts: unknown[] = [];
+  const failures: string[] = [];
+  const cursor = {
+    position: toOffset(0),
+    durable: toOffset(0),
+    origin: "kept" as const,
+    commit(to: Offset) {
+      cursor.position = to;
+      commits.push(to);
+    },
+    flush: () => {},
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  };
+  const reader = {
+    position: toOffset(0),
+    get lag() {
+      return size - reader.position;
+    },
+    seek,
+    read({ records }: { readonly records: number }) {
+      const from = reader.position;
+      seek(Math.min(size, from + records));
+      return Array.from({ length: reader.position - from }, (_, index) => ({
+        kind: "accepted" as const,
+        offset: toOffset(from + index),
+        stream: "climate",
+        message: { receivedAt: 1 },
+      })) as never[];
+    },
+    wait() {
+      stop();
+      return Promise.resolve();
+    },
+    [Symbol.dispose]: () => {},
+  };
+  const open = () =>
+    Promise.resolve({
+      write: (batch: Batch) => Promise.resolve().then(() => write(batch, stop, seek)),
+      [Symbol.asyncDispose]: () => Promise.resolve(),
+    });
+  await runSink(open, {
+    gateway: "g",
+    reader,
+    cursor,
+    registry: { read: () => ({ kind: "reading", reading: {} }) } as never,
+    parking: {} as never,
+    progress: {
+      holding: () => {},
+      running: () => {},
+      count: (counted: unknown) => counts.push(counted),
+      failed: (cause: Error) => failures.push(cause.message),
+    } as never,
+    backoff: { minimumMs: 1, maximumMs: 1 },
+    limit: { records: 2, bytes: 100 },
+    stopping: stopping.signal,
+    abort: new AbortController().signal,
+  });
+  return { commits, counts, failures };
+}
+
+const toHeld = ({ moreFollows }: Batch): Written => ({ kind: moreFollows === true ? "held" : "all" });
+
+test("what a sink holds back is counted and committed with the batch that makes it durable", async () => {
+  const batches: unknown[] = [];
+  const result = await run(7, (batch) => {
+    batches.push([batch.entries.map(({ offset }) => offset), batch.next, batch.moreFollows]);
+    return toHeld(batch);
+  });
+  expect(batches).toEqual([
+    [[0, 1], 2, true],
+    [[2, 3], 4, true],
+    [[4, 5], 6, false],
+    [[6], 7, false],
+  ]);
+  expect(result).toEqual({
+    commits: [6, 7],
+    counts: [
+      { delivered: 6, parked: 0, passed: 0 },
+      { delivered: 1, parked: 0, passed: 0 },
+    ],
+    failures: [],
+  });
+});
+
+test("what a sink holds back is made durable before it stops", async () => {
+  const result = await run(100, (batch, stop) => {
+    stop();
+    return toHeld(batch);
+  });
+  expect(result).toMatchObject({ commits: [4], counts: [{ delivered: 4 }] });
+});
+
+test("what a sink holds back is made durable by an empty batch when what followed is gone", async () => {
+  const batches: number[] = [];
+  const result = await run(100, (batch, _stop, seek) => {
+    batches.push(batch.entries.length);
+    if (batch.moreFollows === true) seek(100);
+    return toHeld(batch);
+  });
+  expect(batches).toEqual([2, 0]);
+  expect(result).toMatchObject({ commits: [100], counts: [{ delivered: 2 }] });
+});
+
+test("what a sink holds back comes again when a later batch fails, and is counted once", async () => {
+  const offsets: number[] = [];
+  let fails = true;
+  const result = await run(4, (batch) => {
+    offsets.push(...batch.entries.map(({ offset }) => offset));
+    if (batch.moreFollows !== true && fails) {
+      fails = false;
+      throw new Error("disk full");
+    }
+    return toHeld(batch);
+  });
+  expect(offsets).toEqual([0, 1, 2, 3, 0, 1, 2, 3]);
+  expect(result).toEqual({ commits: [4], counts: [{ delivered: 4, parked: 0, passed: 0 }], failures: ["disk full"] });
+});
+
+test("a sink that holds back the last batch has failed", async () => {
+  let lives = 0;
+  const result = await run(1, (_batch, stop) => {
+    lives += 1;
+    if (lives === 2) stop();
+    return { kind: lives === 1 ? "held" : "all" };
+  });
+  expect(result).toMatchObject({ commits: [1], failures: ["the sink holds a batch that is the last"] });
+});
