@@ -32,13 +32,14 @@ export interface Database {
   readonly count: string;
 }
 
-export type ServerName = "gateway" | "gateway+sqlite" | "aedes" | "mosquitto" | "home-made";
+export type ServerName = "gateway" | "gateway+sqlite" | "aedes" | "mosquitto" | "home-made" | "node";
 
 /** Resolves when the server accepts connections; rejects with what it printed when it does not. */
 export const openServer: Readonly<Record<ServerName, (options: ServerOptions) => Promise<Server>>> = {
   gateway: (options) => openGateway(options, []),
   "gateway+sqlite": (options) => openGateway(options, ["sqlite"]),
-  aedes: openAedes,
+  aedes: () => openForked("bare-aedes.ts"),
+  node: () => openForked("bare-node.ts"),
   mosquitto: (options) => openMosquitto(options),
   "home-made": openHomeMade,
 };
@@ -62,8 +63,8 @@ async function makeDir(dataDir: string): Promise<string> {
   return mkdtemp(join(dataDir, "bench-"));
 }
 
-async function openAedes(): Promise<Server> {
-  const child = fork(path("bare-aedes.ts"));
+async function openForked(file: string): Promise<Server> {
+  const child = fork(path(file));
   const [{ port }] = (await once(child, "message")) as [{ readonly port: number }];
   return { pids: [pidOf(child)], port, [Symbol.asyncDispose]: () => stop(child) };
 }
