@@ -4,8 +4,12 @@ import { Buffer } from "node:buffer";
 import { packetType, reasonCode } from "./frames.ts";
 import type { AckType, ProtocolVersion } from "./frames.ts";
 
-/** The room that `writeAck` needs. */
-export const maximumAckBytes = 5;
+/** With a reason code. */
+const maximumAckBytes = 5;
+
+/** What `writeAck` writes. */
+export const ackBytes = (version: ProtocolVersion, code: number): number =>
+  code === 0 || version !== 5 ? 4 : maximumAckBytes;
 
 const nothing = Buffer.alloc(0);
 const reasonStringProperty = 0x1f;
@@ -28,7 +32,7 @@ export function writeAck(
   version: ProtocolVersion,
   code: number,
 ): number {
-  const short = code === 0 || version !== 5;
+  const short = ackBytes(version, code) < maximumAckBytes;
   buffer[at] = firstByteOf(type);
   buffer[at + 1] = short ? 2 : 3;
   buffer[at + 2] = packetId >>> 8;

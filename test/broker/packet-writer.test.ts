@@ -6,7 +6,7 @@ import {
   encodeAckWithReason,
   encodeConnackRefusal,
   encodeDisconnect,
-  maximumAckBytes,
+  ackBytes,
   writeAck,
 } from "../../src/broker/packet-writer.ts";
 
@@ -41,7 +41,7 @@ describe("writeAck", () => {
   });
 
   test("says a reason in MQTT 5 only", () => {
-    const buffer = Buffer.alloc(maximumAckBytes);
+    const buffer = Buffer.alloc(ackBytes(5, 1));
     expect(writeAck(buffer, 0, puback, 7, 4, 0x99)).toBe(4);
     expect(writeAck(buffer, 0, puback, 7, 5, 0x99)).toBe(5);
     expect(parse(buffer, 5)).toMatchObject({ cmd: "puback", messageId: 7, reasonCode: 0x99 });
