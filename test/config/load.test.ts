@@ -176,7 +176,7 @@ describe("what is wrong with a configuration", () => {
       'listeners[2]: expected a listener such as tcp(), got "tcp"',
       'streams[1].name: expected a lower-case letter, then at most 62 letters, digits, _ or -, got "Other"',
       "streams[1].topic: may have # only as its last level",
-      'streams[1].codec: expected a codec, such as json, got "json"',
+      'streams[1].codec: expected a codec, such as json, or a list of codecs, got "json"',
       "streams[1].schema: expected a zod 4 schema, such as z.object({ … }), got an object",
       "handlers[0]: expected a function as the second argument of on(), got 5",
       "sinks[0].path: expected a string, got 5",
