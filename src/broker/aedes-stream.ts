@@ -5,53 +5,53 @@
 import { Duplex } from "node:stream";
 import { FrameSplitter } from "./frames.ts";
 
-export interface AedesStreamOptions {
-  readonly queueBytes: number;
+/** The connection. */
+export interface AedesStreamOwner {
   /** Aedes has room for more packets. */
-  readonly onRoom: () => void;
+  aedesHasRoom(): void;
   /** A packet for the client; false: it is not to go out now, the connection has taken it. */
-  readonly onPacket: (buffer: Buffer, start: number, bodyStart: number, end: number) => boolean;
+  passes(buffer: Buffer, start: number, bodyStart: number, end: number): boolean;
   /** Whole packets for the socket. */
-  readonly onBytes: (bytes: Buffer) => void;
+  writeCounted(bytes: Buffer): void;
   /** All of one write has been shown; `written` is called when the socket takes more. */
-  readonly onWritten: (written: () => void) => void;
+  aedesWrote(written: () => void): void;
   /** Aedes, or the connection, has ended the client. */
-  readonly onDestroyed: (error: Error | null) => void;
+  aedesEnded(error: Error | null): void;
 }
 
 const LARGEST_PACKET = 268_435_460;
 
 export class AedesStream extends Duplex {
-  readonly #options: AedesStreamOptions;
+  readonly #owner: AedesStreamOwner;
   readonly #splitter = new FrameSplitter(LARGEST_PACKET);
 
-  constructor(options: AedesStreamOptions) {
-    super({ writableHighWaterMark: options.queueBytes, readableHighWaterMark: 65_536, allowHalfOpen: false });
-    this.#options = options;
+  constructor(queueBytes: number, owner: AedesStreamOwner) {
+    super({ writableHighWaterMark: queueBytes, readableHighWaterMark: 65_536, allowHalfOpen: false });
+    this.#owner = owner;
   }
 
   override _read(): void {
-    this.#options.onRoom();
+    this.#owner.aedesHasRoom();
   }
 
   override _write(chunk: Buffer, _encoding: string, done: () => void): void {
     this.#show(chunk);
-    this.#options.onWritten(done);
+    this.#owner.aedesWrote(done);
   }
 
   override _writev(chunks: { chunk: Buffer }[], done: () => void): void {
     this.#show(Buffer.concat(chunks.map(({ chunk }) => chunk)));
-    this.#options.onWritten(done);
+    this.#owner.aedesWrote(done);
   }
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
-    this.#options.onDestroyed(error);
+    this.#owner.aedesEnded(error);
     done(null);
   }
 
   /** Packets that lie side by side and pass go on together. */
   #show(chunk: Buffer): void {
-    const { onPacket, onBytes } = this.#options;
+    const owner = this.#owner;
     const splitter = this.#splitter;
     splitter.push(chunk);
     let run: Buffer | undefined;
@@ -59,9 +59,9 @@ export class AedesStream extends Duplex {
     let to = 0;
     while (splitter.next()) {
       const { buffer, start, bodyStart, end } = splitter;
-      const passes = onPacket(buffer, start, bodyStart, end);
+      const passes = owner.passes(buffer, start, bodyStart, end);
       if (run !== undefined && (!passes || run !== buffer)) {
-        onBytes(run.subarray(from, to));
+        owner.writeCounted(run.subarray(from, to));
         run = undefined;
       }
       if (!passes) continue;
@@ -69,6 +69,6 @@ export class AedesStream extends Duplex {
       run = buffer;
       to = end;
     }
-    if (run !== undefined) onBytes(run.subarray(from, to));
+    if (run !== undefined) owner.writeCounted(run.subarray(from, to));
   }
 }

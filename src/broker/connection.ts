@@ -11,12 +11,12 @@ import type { Peer } from "../listener/listener.ts";
 import type { Offset, RefusalReason } from "../reading.ts";
 import { Acknowledgements } from "./acknowledgements.ts";
 import type { Holder } from "./admission.ts";
-import { AedesStream } from "./aedes-stream.ts";
+import { AedesStream, type AedesStreamOwner } from "./aedes-stream.ts";
 import { connectRefusal, keepAliveOf } from "./connack.ts";
 import { checkConnect, type ConnectFacts } from "./connect-check.ts";
 import type { ConnectionContext } from "./connection-context.ts";
 import { type Fault, FrameSplitter, packetType, type ProtocolVersion, reasonCode } from "./frames.ts";
-import { IncomingPublish, type SessionFacts } from "./incoming-publish.ts";
+import { IncomingPublish, type PublishOwner, type SessionFacts } from "./incoming-publish.ts";
 import { Outgoing, type OutgoingOwner } from "./outgoing.ts";
 import type { Subscriber } from "./outbox.ts";
 import { checkPacket } from "./packet-check.ts";
@@ -37,7 +37,7 @@ const LINGER_MS = 2000;
 const UNSENT_FACTOR = 2;
 const SOCKET_QUEUE_BYTES = 262_144;
 
-export class Connection implements Holder, OutgoingOwner, Subscriber {
+export class Connection implements Holder, OutgoingOwner, PublishOwner, AedesStreamOwner, Subscriber {
   readonly #context: ConnectionContext;
   readonly #socket: Duplex;
   readonly #peer: Peer;
@@ -66,21 +66,13 @@ export class Connection implements Holder, OutgoingOwner, Subscriber {
     const { limits } = context;
     this.#splitter = new FrameSplitter(limits.maximumConnectBytes, "maximumConnectBytes");
     if (hasRateLimit(limits)) this.#rate = new RateLimit(limits, this.#sinceMs, (limit) => this.#countLimit(limit));
-    this.#publish = new IncomingPublish(
-      context,
-      {
-        forward: (buffer, start, end) => this.forward(buffer.subarray(start, end)),
-        acknowledge: () => void this.acknowledge(context.target.durable(), performance.now()),
-        end: (reason, detail, code) => this.#end(reason, detail, code),
-      },
-      this.#owed,
-    );
+    this.#publish = new IncomingPublish(context, this, this.#owed);
     context.traffic.socketsOpened += 1;
     context.traffic.socketsOpen += 1;
     context.connections.add(this);
     peer.incoming.onBytes = (chunk) => this.#receive(chunk);
-    socket.on("end", () => this.#end("closed", "the network connection ended"));
-    socket.on("error", (error: Error) => this.#end("closed", `the network connection failed: ${error.message}`));
+    socket.on("end", () => this.end("closed", "the network connection ended"));
+    socket.on("error", (error: Error) => this.end("closed", `the network connection failed: ${error.message}`));
     socket.on("drain", () => {
       this.#out?.pump();
       this.proceed();
@@ -108,7 +100,7 @@ export class Connection implements Holder, OutgoingOwner, Subscriber {
   }
 
   giveWay(): void {
-    this.#end("taken-over", "another connection came with the same client id", reasonCode.sessionTakenOver);
+    this.end("taken-over", "another connection came with the same client id", reasonCode.sessionTakenOver);
   }
 
   /** What Aedes says of this client; told when the connection ends. */
@@ -129,6 +121,10 @@ export class Connection implements Holder, OutgoingOwner, Subscriber {
     return this.#owed.size > 0;
   }
 
+  acknowledgeNow(): void {
+    this.acknowledge(this.#context.target.durable(), performance.now());
+  }
+
   /** Called about once a second. `nowMs` is performance.now(). */
   sweep(nowMs: number): void {
     const silentMs = nowMs - this.#sinceMs;
@@ -138,7 +134,7 @@ export class Connection implements Holder, OutgoingOwner, Subscriber {
       const { connectTimeoutMs } = this.#context.limits;
       if (silentMs > connectTimeoutMs) {
         this.#countLimit("connectTimeoutMs");
-        this.#end("connect-timeout", `no CONNECT within ${connectTimeoutMs} ms`);
+        this.end("connect-timeout", `no CONNECT within ${connectTimeoutMs} ms`);
       }
     } else {
       const keepAliveS = this.#facts === undefined ? 0 : keepAliveOf(this.#facts, this.#context.limits);
@@ -146,7 +142,7 @@ export class Connection implements Holder, OutgoingOwner, Subscriber {
         this.#sinceMs = nowMs; // who is not being read may have spoken
       } else if (keepAliveS > 0 && silentMs > keepAliveS * 1500) {
         // [MQTT-3.1.2-22]
-        this.#end(
+        this.end(
           "keep-alive",
           `nothing received for 1.5 times its keep-alive of ${keepAliveS} s`,
           reasonCode.keepAliveTimeout,
@@ -163,7 +159,7 @@ export class Connection implements Holder, OutgoingOwner, Subscriber {
 
   /** The gateway stops: DISCONNECT 0x8B to MQTT 5 clients [MQTT-4.13], and the end. */
   shutdown(): void {
-    this.#end("shutdown", "the gateway is stopping", reasonCode.serverShuttingDown);
+    this.end("shutdown", "the gateway is stopping", reasonCode.serverShuttingDown);
   }
 
   destroy(): void {
@@ -300,19 +296,8 @@ export class Connection implements Holder, OutgoingOwner, Subscriber {
     this.#splitter.limit = "maximumPacketBytes";
     this.#stage = "connecting";
     this.#socket.pause();
-    const out = new Outgoing(this.#context, this, this.#owed, facts);
-    this.#out = out;
-    this.#stream = new AedesStream({
-      queueBytes: this.#context.limits.subscriberQueueBytes,
-      onRoom: () => {
-        this.#aedesFull = false;
-        this.proceed();
-      },
-      onPacket: (bytes, first, body, last) => out.passes(bytes, first, body, last),
-      onBytes: (bytes) => this.writeCounted(bytes),
-      onWritten: (written) => this.#afterAedesWrote(written),
-      onDestroyed: (error) => this.#aedesEnded(error),
-    });
+    this.#out = new Outgoing(this.#context, this, this.#owed, facts);
+    this.#stream = new AedesStream(this.#context.limits.subscriberQueueBytes, this);
     this.#client = this.#context.attach(this.#stream, this);
     this.forward(buffer.subarray(start, end));
   }
@@ -325,7 +310,16 @@ export class Connection implements Holder, OutgoingOwner, Subscriber {
     this.#aedesFull = !this.#stream.push(Buffer.from(packet));
   }
 
-  #afterAedesWrote(written: () => void): void {
+  aedesHasRoom(): void {
+    this.#aedesFull = false;
+    this.proceed();
+  }
+
+  passes(buffer: Buffer, start: number, bodyStart: number, end: number): boolean {
+    return this.#out?.passes(buffer, start, bodyStart, end) === true;
+  }
+
+  aedesWrote(written: () => void): void {
     if (this.#owed.size > 0 && this.acknowledge(this.#context.target.durable(), performance.now()))
       this.#context.owing.add(this);
     if (this.#socket.writableNeedDrain && !this.#socket.destroyed) this.#socket.once("drain", written);
@@ -337,7 +331,7 @@ export class Connection implements Holder, OutgoingOwner, Subscriber {
   }
 
   failed(cause: unknown): void {
-    this.#end("error", toError(cause).message, reasonCode.implementationSpecific);
+    this.end("error", toError(cause).message, reasonCode.implementationSpecific);
   }
 
   refused(aedesCode: number): boolean {
@@ -367,8 +361,8 @@ export class Connection implements Holder, OutgoingOwner, Subscriber {
     setImmediate(() => this.proceed());
   }
 
-  #aedesEnded(error: Error | null): void {
-    this.#end("error", this.#problem ?? error?.message ?? "the broker ended it", reasonCode.unspecifiedError);
+  aedesEnded(error: Error | null): void {
+    this.end("error", this.#problem ?? error?.message ?? "the broker ended it", reasonCode.unspecifiedError);
   }
 
   // — The end —
@@ -383,17 +377,17 @@ export class Connection implements Holder, OutgoingOwner, Subscriber {
     const reason = fault.code === reasonCode.packetTooLarge ? "packet-too-large" : "protocol";
     if (this.#stage === "new" && fault.version !== undefined)
       this.#write(encodeConnackRefusal(fault.version, fault.code, fault.reason, this.#facts?.maximumPacketBytes));
-    this.#end(reason, fault.reason, fault.code);
+    this.end(reason, fault.reason, fault.code);
   }
 
   /** Ends the connection once; `code` is the reason told to MQTT 5 clients. */
-  #end(reason: DisconnectReason, detail: string, code?: number): void {
+  end(reason: DisconnectReason, detail: string, code?: number): void {
     if (this.#stage === "closed") return;
     const first = this.#ended === undefined;
     this.#ended ??= { reason, detail };
     if (first && code !== undefined && this.#stage === "connected") {
       // What is on disk is acknowledged before the goodbye.
-      this.acknowledge(this.#context.target.durable(), performance.now());
+      this.acknowledgeNow();
       this.#write(encodeDisconnect(this.#version, code, detail, this.#facts?.maximumPacketBytes));
     }
     this.#sinceMs = performance.now();

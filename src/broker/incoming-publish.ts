@@ -33,10 +33,10 @@ export interface SessionFacts {
 /** What the connection does for its PUBLISH packets. */
 export interface PublishOwner {
   /** Hands the packet to Aedes. */
-  readonly forward: (buffer: Buffer, start: number, end: number) => void;
+  forward(packet: Buffer): void;
   /** Writes what is ready to be acknowledged. */
-  readonly acknowledge: () => void;
-  readonly end: (reason: DisconnectReason, detail: string, code: number) => void;
+  acknowledgeNow(): void;
+  end(reason: DisconnectReason, detail: string, code: number): void;
 }
 
 const none: ReadonlyMap<number, Offset> = new Map();
@@ -130,7 +130,7 @@ export class IncomingPublish {
         this.#owed.ready(acknowledgementOf(qos), packetId, reasonCode.notAuthorized, this.#receivedAtMs);
         if (this.#wantsReasons) this.#tell(reservedTopic);
       }
-      this.#owner.acknowledge();
+      this.#owner.acknowledgeNow();
     } else {
       this.#forward(buffer, start, end, view);
     }
@@ -141,10 +141,10 @@ export class IncomingPublish {
     const { qos, packetId, topicAlias } = view;
     if (qos > 0) this.#owed.afterAedes(acknowledgementOf(qos), packetId, this.#receivedAtMs, this.#successOf(view));
     if (topicAlias === 0) {
-      this.#owner.forward(buffer, start, end);
+      this.#owner.forward(buffer.subarray(start, end));
     } else {
       const packet = inFull(buffer, start, view, this.#topicBytes);
-      this.#owner.forward(packet, 0, packet.length);
+      this.#owner.forward(packet);
     }
   }
 
@@ -198,7 +198,7 @@ export class IncomingPublish {
     const known = qos === 2 ? this.#unfinished.get(packetId) : undefined;
     if (known !== undefined) {
       this.#owed.afterCommit(packetType.pubrec, packetId, known, this.#receivedAtMs); // [MQTT-4.3.3-10]: not again
-      this.#owner.acknowledge();
+      this.#owner.acknowledgeNow();
       return;
     }
     const payload = buffer.subarray(view.payloadStart, view.payloadEnd);
@@ -229,7 +229,7 @@ export class IncomingPublish {
     if (qos > 0 && verdict.kind === "rejected" && this.#wantsReasons) this.#tell(tellRejection(verdict.rejection));
     if (qos === 2 && !this.#lasts && code === 0) (this.#own ??= new Map()).set(packetId, verdict.offset);
     // The first one may be on disk long since, and no commit follow.
-    if (verdict.kind === "duplicate") this.#owner.acknowledge();
+    if (verdict.kind === "duplicate") this.#owner.acknowledgeNow();
     if (verdict.kind === "appended") this.#show(buffer, start, end, view);
   }
 
@@ -253,7 +253,7 @@ export class IncomingPublish {
       this.#own?.delete(packetId);
       this.#owed.ready(packetType.pubcomp, packetId, 0, this.#receivedAtMs);
     }
-    this.#owner.acknowledge();
+    this.#owner.acknowledgeNow();
     return true;
   }
 
