@@ -143,7 +143,7 @@ interface BrokerParts {
 async function openGatewayBroker(opened: AsyncDisposableStack, parts: BrokerParts): Promise<Broker> {
   const { config, intake, journal, events, telemetry, version, log } = parts;
   const { credentials, limits } = config;
-  void fillLengthsKept();
+  const filled = fillLengthsKept();
   const authenticate = credentials === undefined ? acceptEverybody : await openPasswordFile(credentials.passwordFile);
   const broker = opened.use(
     await openBroker({
@@ -170,6 +170,7 @@ async function openGatewayBroker(opened: AsyncDisposableStack, parts: BrokerPart
     await journal.flush().catch(() => {});
   });
   events.on("rejected", (message, rejection) => broker.showRejected(message, rejection));
+  await filled; // before anybody connects, not in the middle of a fleet that comes back
   return broker;
 }
 

@@ -28,7 +28,7 @@ const AROUND_PAYLOAD = 3;
 
 /**
  * Lets mqtt-packet write every length that it keeps, so that these lie side by side: written one by one as messages of such
- * lengths come along, each would keep a slab, 1 GB in all. Once per process: about 100 ms, in slices of one or two.
+ * lengths come along, each would keep a slab, 1 GB in all. Once per process, at its start: about 100 ms, in slices of one or two.
  */
 export async function fillLengthsKept(): Promise<void> {
   const nowhere = { write: () => true } as never;
