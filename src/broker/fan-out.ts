@@ -6,8 +6,8 @@
 //
 // QoS 0, be it the message's or what was granted, is written here: once for all subscribers alike, and without Aedes,
 // which would make two objects, a closure and a packet per subscriber. QoS 1 and 2 come from the session's queue
-// (sessions.ts), and their telemetry does not pass Aedes either. Each client is given one copy with the highest QoS that was granted to it [MQTT-3.3.4-2]; Aedes would lower
-// the QoS for a filter without wildcards only [MQTT-3.8.4-8].
+// (sessions.ts), and their telemetry does not pass Aedes either. Each client is given one copy with the highest QoS that was
+// granted to it [MQTT-3.3.4-2]; Aedes would lower the QoS for a filter without wildcards only [MQTT-3.8.4-8].
 
 import { Buffer } from "node:buffer";
 import type { AedesPublishPacket } from "aedes";

@@ -35,11 +35,7 @@ export class RetainedDelivery {
     this.#asked.set(subscription.filter, subscription);
     if (this.#running) return;
     this.#running = true;
-    this.#run()
-      .catch((cause: unknown) => this.#receiver.failed(cause))
-      .finally(() => {
-        this.#running = false;
-      });
+    this.#run().catch((cause: unknown) => this.#receiver.failed(cause));
   }
 
   /** The client has taken something. */
@@ -54,15 +50,23 @@ export class RetainedDelivery {
   }
 
   async #run(): Promise<void> {
-    for (const [filter, subscription] of this.#asked) {
-      this.#asked.delete(filter);
-      for await (const message of this.#retained.match(filter)) {
-        const qos = Math.min(message.qos, subscription.qos);
-        while (!this.#stopped && !this.#hasRoom(qos)) await this.#room();
+    try {
+      for (const [filter, subscription] of this.#asked) {
+        this.#asked.delete(filter);
+        await this.#deliver(filter, subscription);
         if (this.#stopped) return;
-        if (this.#receiver.session?.subscriptions.has(filter) !== true) break;
-        this.#send(message, subscription);
       }
+    } finally {
+      this.#running = false; // in the same step in which nothing more was asked for: what comes now is not passed over
+    }
+  }
+
+  async #deliver(filter: string, subscription: Subscription): Promise<void> {
+    for await (const message of this.#retained.match(filter)) {
+      const qos = Math.min(message.qos, subscription.qos);
+      while (!this.#stopped && !this.#hasRoom(qos)) await this.#room();
+      if (this.#stopped || this.#receiver.session?.subscriptions.has(filter) !== true) return;
+      this.#send(message, subscription);
     }
   }
 
