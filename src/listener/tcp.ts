@@ -65,6 +65,7 @@ export async function openTcp({ host, port }: TcpOptions, accept: Accept): Promi
 
 /** What one read of a socket takes at most. */
 const READ_BYTES = 65_536;
+
 interface Source {
   readonly socket: Socket;
   readonly incoming: Incoming;
