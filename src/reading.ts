@@ -107,6 +107,8 @@ export interface Batch {
   readonly next: Offset;
   /** Another batch is written at once behind this one, so that a sink may hold this one back to make both durable together. */
   readonly moreFollows?: boolean;
+  /** Entries that the sink may have already, written once more beside live delivery: its position is not concerned. */
+  readonly replay?: boolean;
 }
 
 /**

@@ -6,7 +6,8 @@ import { z } from "zod";
 import type { Handler, HandlerDefinition } from "../dispatch/handler.ts";
 import { tcp, tcpSettings } from "../listener/tcp.ts";
 import type { ListenerDefinition } from "../listener/tcp.ts";
-import type { SinkDefinition, SinkType } from "../sinks/sink.ts";
+import { standardBatch } from "../sinks/sink.ts";
+import type { BatchLimits, SinkDefinition, SinkType } from "../sinks/sink.ts";
 import { streamsSettings } from "../validate/stream.ts";
 import type { StreamDefinition } from "../validate/stream.ts";
 import { toSentences } from "./problems.ts";
@@ -200,9 +201,50 @@ const handlerSetting = z
     return { name: parsed.name ?? defaultName(definition), stream: stream.name, handler };
   });
 
+const batchSettings = z.strictObject({
+  records: z.int().min(1).max(100_000).optional().describe("Readings of one batch at most."),
+  bytes: z
+    .int()
+    .min(KIB)
+    .max(64 * MIB)
+    .optional()
+    .describe("Bytes of the journal's records in one batch, about; a batch has at least one reading."),
+  lingerMs: z
+    .int()
+    .min(0)
+    .max(60_000)
+    .optional()
+    .describe("How much later than its PUBACK a reading may come to the sink, for the sake of larger batches."),
+});
+
+const retrySettings = z.strictObject({
+  minimumMs: count(50, 1, 3_600_000).describe(
+    "The first pause after a failure is a random part of this; the ceiling doubles with each further one.",
+  ),
+  maximumMs: count(30_000, 1, 3_600_000).describe("No pause is longer, unless the server asks for it."),
+});
+
 /** What every sink takes beside the settings of its kind. */
 export const sinkSettings = z.object({
   name: consumerName.describe("Names the sink in its cursor, in metrics and in the log; by default its kind."),
+  only: z
+    .array(z.string())
+    .min(1, "expected at least one stream")
+    .optional()
+    .describe("The names of the streams whose readings it is given; by default all."),
+  from: z
+    .enum(["start", "now"])
+    .default("start")
+    .describe(
+      "Where a sink begins that has no cursor yet: with the oldest record of the journal, or with what comes next.",
+    ),
+  batch: batchSettings
+    .prefault({})
+    .describe("How much one write is given; what is not said here the kind of sink says."),
+  retry: retrySettings.prefault({}).describe("Failures are retried for ever; here is how often."),
+  timeoutMs: count(60_000, 100, 3_600_000).describe(
+    "A write that takes longer counts as failed, and a worker that does not answer for so long is replaced.",
+  ),
 });
 
 const sinkSetting = z
@@ -216,14 +258,26 @@ const sinkSetting = z
       context.issues.push({ code: "custom", message: "expected an object with the sink's settings", input: given });
       return z.NEVER;
     }
-    const { name = defaultName(definition), ...rest } = given as { readonly name?: unknown };
-    const parsedName = parseWithin(sinkSettings, { name }, context);
+    const [common, own] = divide(given as Readonly<Record<string, unknown>>, Object.keys(sinkSettings.shape));
+    const parsed = parseWithin(sinkSettings, { name: defaultName(definition), ...common }, context);
     const schema = sink.settings.def.catchall === undefined ? sink.settings.strict() : sink.settings;
-    const settings = parseWithin(schema, rest, context, ["name"]);
-    if (parsedName === undefined || settings === undefined) return z.NEVER;
+    const settings = parseWithin(schema, own, context, Object.keys(sinkSettings.shape));
+    if (parsed === undefined || settings === undefined) return z.NEVER;
+    const standard = { ...standardBatch, ...sink.batch };
+    const { records = standard.records, bytes = standard.bytes, lingerMs = standard.lingerMs } = parsed.batch;
     const open: SinkType["open"] = (...args) => sink.open(...args);
-    return { name: parsedName.name, type: sink.type, settings, open };
+    return { ...parsed, batch: { records, bytes, lingerMs }, type: sink.type, settings, open };
   });
+
+/** The settings named by `keys`, and the others. */
+function divide(
+  given: Readonly<Record<string, unknown>>,
+  keys: readonly string[],
+): readonly [Readonly<Record<string, unknown>>, Readonly<Record<string, unknown>>] {
+  const entries = Object.entries(given).filter(([, value]) => value !== undefined);
+  const isOne = ([key]: readonly [string, unknown]): boolean => keys.includes(key);
+  return [Object.fromEntries(entries.filter(isOne)), Object.fromEntries(entries.filter((entry) => !isOne(entry)))];
+}
 
 /** Everything that `defineGateway` takes. */
 export const gatewaySettings = z.strictObject({
@@ -298,9 +352,15 @@ interface HandlerConfig {
   readonly handler: Handler;
 }
 
-interface SinkConfig {
+export interface SinkConfig {
   readonly name: string;
   readonly type: string;
+  /** Streams; undefined: all. */
+  readonly only?: readonly string[] | undefined;
+  readonly from: "start" | "now";
+  readonly batch: BatchLimits;
+  readonly retry: { readonly minimumMs: number; readonly maximumMs: number };
+  readonly timeoutMs: number;
   /** Validated by the sink's own schema. May hold secrets. */
   readonly settings: Readonly<Record<string, unknown>>;
   readonly open: SinkType["open"];

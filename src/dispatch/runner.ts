@@ -148,6 +148,7 @@ async function deliver(
   const parked = new Set<Offset>();
   for (;;) {
     const written = await sink.write(batch, options.abort);
+    if (written.kind === "refused") throw new Error(written.reason);
     if (written.kind !== "except") {
       if (written.kind === "held" && batch.moreFollows !== true)
         throw new Error("the sink holds a batch that is the last");

@@ -83,7 +83,14 @@ async function runConsumer(
     case "sink": {
       const sink = config.sinks.find((one) => one.name === name);
       if (sink === undefined) throw gone();
-      return runSink(async () => sink.open(sink.settings, { gateway: options.gateway, dataDir, name }), options);
+      const context = {
+        gateway: options.gateway,
+        dataDir,
+        name,
+        streams: config.streams.filter((stream) => sink.only?.includes(stream.name) !== false),
+        warn: (text: string) => options.progress.log("warn", text),
+      };
+      return runSink(async () => sink.open(sink.settings, context), options);
     }
     case "handler": {
       const found = config.handlers.find((one) => one.name === name);

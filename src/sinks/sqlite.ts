@@ -16,6 +16,7 @@ import { z } from "zod";
 import { toError } from "../errors.ts";
 import { toOffset } from "../reading.ts";
 import type { Batch, Entry } from "../reading.ts";
+import { toJson } from "./document.ts";
 import { defineSink } from "./sink.ts";
 import type { RefusedEntry, Sink, Written } from "./sink.ts";
 
@@ -187,14 +188,6 @@ function createInsert(db: DatabaseSync): (batch: Batch) => number | undefined {
     for (let at = 0; at < values.length; at += width) insertOne.run(...values.slice(at, at + width));
     return characters;
   };
-}
-
-function toJson(data: unknown): string | Error {
-  try {
-    return JSON.stringify(data) ?? "null";
-  } catch (cause) {
-    return toError(cause);
-  }
 }
 
 function toExcept(entries: readonly Entry[]): Written {

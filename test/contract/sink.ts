@@ -4,6 +4,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
+import { z } from "zod";
 import { toOffset } from "../../src/reading.ts";
 import type { Batch, Entry, Offset } from "../../src/reading.ts";
 import type { Sink, SinkContext } from "../../src/sinks/sink.ts";
@@ -24,10 +25,12 @@ export interface SinkUnderTest {
   readonly rows: (context: SinkContext) => Promise<readonly WrittenRow[]>;
 }
 
+const climate = { name: "climate", schema: z.looseObject({ ts: z.int(), text: z.string() }) };
+
 export const openContext = async (gateway = "gateway-1"): Promise<SinkContext> => {
   const dataDir = await mkdtemp(join(tmpdir(), "sluice-sink-"));
   onTestFinished(() => rm(dataDir, { recursive: true, force: true }));
-  return { gateway, dataDir, name: "tested" };
+  return { gateway, dataDir, name: "tested", streams: [climate], warn: () => {} };
 };
 
 export function makeEntry(offset: number, data: unknown = { ts: 1_000 + offset, text: `ünï ' " ${offset}` }): Entry {
