@@ -41,7 +41,8 @@ export type LimitName =
   | "queuedBytesPerSession"
   | "queuedBytes";
 
-export type ConsumerState = "starting" | "running" | "retrying" | "stopped";
+/** retrying: something fails and is tried again. misconfigured: the same, and a person is needed. */
+export type ConsumerState = "starting" | "running" | "retrying" | "misconfigured" | "stopped";
 
 /** Every event with its arguments. Per-message events pass plain values so that emitting allocates nothing. */
 interface Events {

@@ -23,7 +23,7 @@ import { watchJournal } from "./journal/watch.ts";
 import type { Listener } from "./listener/listener.ts";
 import { openTcp } from "./listener/tcp.ts";
 import { toOffset } from "./reading.ts";
-import { createTelemetry, type Telemetry } from "./telemetry.ts";
+import { createTelemetry, type Telemetry, toSinkTopics } from "./telemetry.ts";
 import { createRegistry, type Registry } from "./validate/registry.ts";
 
 type Stage = "starting" | "running" | "stopping";
@@ -111,7 +111,8 @@ export async function openGateway({ config, log, version }: GatewayOptions): Pro
       status: () => ({ version, stage, journal: sources.journal(), consumers: sources.consumers() }),
     }),
   );
-  broker.resolve(await openGatewayBroker(opened, { config, intake, journal, events, telemetry, version, log }));
+  const parts = { config, intake, journal, events, telemetry, version, log, consumers: sources.consumers };
+  broker.resolve(await openGatewayBroker(opened, parts));
   const listeners: Listener[] = [];
   for (const { host, port } of listenHosts(config, log)) {
     listeners.push(opened.use(await openTcp({ host, port }, (await broker.promise).accept)));
@@ -138,10 +139,11 @@ interface BrokerParts {
   readonly telemetry: Telemetry;
   readonly version: string;
   readonly log: Logger;
+  readonly consumers: Dispatcher["status"];
 }
 
 async function openGatewayBroker(opened: AsyncDisposableStack, parts: BrokerParts): Promise<Broker> {
-  const { config, intake, journal, events, telemetry, version, log } = parts;
+  const { config, intake, journal, events, telemetry, version, log, consumers } = parts;
   const { credentials, limits } = config;
   const filled = fillLengthsKept();
   const authenticate = credentials === undefined ? acceptEverybody : await openPasswordFile(credentials.passwordFile);
@@ -161,6 +163,7 @@ async function openGatewayBroker(opened: AsyncDisposableStack, parts: BrokerPart
       traffic: telemetry.traffic,
       puback: telemetry.puback,
       version,
+      gatewayFigures: () => toSinkTopics(consumers()),
       onError: (err) => log.error({ err }, "the broker has failed at something that concerns no single client"),
     }),
   );

@@ -120,10 +120,14 @@ interface ConsumerFigures {
   readonly state: string;
   readonly lagRecords: number;
   readonly lagSeconds: number;
+  readonly lagBytes: number;
+  readonly ratePerSecond: number;
+  readonly etaSeconds: number | undefined;
   readonly delivered: number;
   readonly parked: number;
+  readonly passed: number;
   readonly expired: number;
-  readonly errors: number;
+  readonly errors: Readonly<Record<"transient" | "refused" | "misconfigured", number>>;
 }
 
 interface JournalFigures {
@@ -377,44 +381,29 @@ function declareMetrics(
   gauge("gateway_journal_lost_records", "Records that the start found to be gone from the journal.", [], (m) =>
     m.set(sources.journal().lostRecords),
   );
-  const perConsumer = (read: (figures: ConsumerFigures) => number) => (m: Counter | Gauge) => {
-    for (const figures of sources.consumers()) m.inc({ sink: figures.name }, read(figures));
-  };
-  gauge(
-    "gateway_sink_lag_records",
-    "Records between the sink's cursor and the journal's end.",
-    ["sink"],
-    perConsumer((c) => c.lagRecords),
-  );
-  gauge(
-    "gateway_sink_lag_seconds",
-    "Age of the oldest record that the sink has not yet taken.",
-    ["sink"],
-    perConsumer((c) => c.lagSeconds),
-  );
-  counter(
-    "gateway_sink_delivered_total",
-    "Records that the sink confirmed.",
-    ["sink"],
-    perConsumer((c) => c.delivered),
-  );
-  counter(
-    "gateway_sink_parked_total",
-    "Records set aside because the sink refused their content.",
-    ["sink"],
-    perConsumer((c) => c.parked),
-  );
-  counter(
-    "gateway_sink_expired_total",
-    "Records that the journal no longer had when the sink came to them: deleted because it was full, or damaged.",
-    ["sink"],
-    perConsumer((c) => c.expired),
-  );
+  for (const { metric, type, help, read } of consumerFigures) {
+    if (metric === undefined) continue;
+    const fill = (m: Counter | Gauge): void => {
+      for (const figures of sources.consumers()) {
+        const value = read(figures);
+        if (value !== undefined) m.inc({ sink: figures.name }, value);
+      }
+    };
+    if (type === "counter") counter(metric, help, ["sink"], fill);
+    else gauge(metric, help, ["sink"], fill);
+  }
+  gauge("gateway_sink_state", "1 for the state that the sink is in.", ["sink", "state"], (m) => {
+    for (const { name, state } of sources.consumers()) m.set({ sink: name, state }, 1);
+  });
   counter(
     "gateway_sink_errors_total",
-    "Failed attempts of the sink.",
-    ["sink"],
-    perConsumer((c) => c.errors),
+    "Failed attempts: transient and misconfigured ones are made again, the latter until a person mends it; refused is for the content.",
+    ["sink", "class"],
+    (m) => {
+      for (const { name, errors } of sources.consumers()) {
+        for (const [kind, count] of Object.entries(errors)) m.inc({ sink: name, class: kind }, count);
+      }
+    },
   );
   gauge("gateway_event_loop_lag_seconds", "Delay of the event loop since start.", ["quantile"], (m) => {
     const { p50, p99, max } = lag();
@@ -433,6 +422,100 @@ function declareMetrics(
     else gauge(name, help, [], (m) => m.set(read()));
   }
 }
+
+/** One figure of a sink or handler: `$SYS/gateway/sinks/<name>/<topic>`, and a metric with the label `sink`. */
+interface ConsumerFigure {
+  readonly topic: string;
+  /** Undefined: a metric with more labels has it. */
+  readonly metric: string | undefined;
+  readonly type: "counter" | "gauge";
+  readonly help: string;
+  /** Undefined: there is no such figure now. */
+  readonly read: (figures: ConsumerFigures) => number | undefined;
+}
+
+export const consumerFigures: readonly ConsumerFigure[] = [
+  {
+    topic: "lag/records",
+    metric: "gateway_sink_lag_records",
+    type: "gauge",
+    help: "Records between the sink's cursor and the journal's end.",
+    read: (c) => c.lagRecords,
+  },
+  {
+    topic: "lag/seconds",
+    metric: "gateway_sink_lag_seconds",
+    type: "gauge",
+    help: "Age of the oldest record that the sink has not yet taken.",
+    read: (c) => c.lagSeconds,
+  },
+  {
+    topic: "lag/bytes",
+    metric: "gateway_sink_lag_bytes",
+    type: "gauge",
+    help: "What these records take in the journal, about.",
+    read: (c) => c.lagBytes,
+  },
+  {
+    topic: "rate",
+    metric: "gateway_sink_rate",
+    type: "gauge",
+    help: "Records a second that the sink's cursor has moved by of late.",
+    read: (c) => c.ratePerSecond,
+  },
+  {
+    topic: "eta/seconds",
+    metric: "gateway_sink_eta_seconds",
+    type: "gauge",
+    help: "Until the lag is gone at the rates of late; not there while it does not become less.",
+    read: (c) => c.etaSeconds,
+  },
+  {
+    topic: "delivered",
+    metric: "gateway_sink_delivered_total",
+    type: "counter",
+    help: "Records that the sink confirmed.",
+    read: (c) => c.delivered,
+  },
+  {
+    topic: "parked",
+    metric: "gateway_sink_parked_total",
+    type: "counter",
+    help: "Records set aside because the sink refused their content.",
+    read: (c) => c.parked,
+  },
+  {
+    topic: "passed",
+    metric: "gateway_sink_passed_total",
+    type: "counter",
+    help: "Records that are not for the sink: rejected ones, and those of other streams.",
+    read: (c) => c.passed,
+  },
+  {
+    topic: "expired",
+    metric: "gateway_sink_expired_total",
+    type: "counter",
+    help: "Records that the journal no longer had when the sink came to them: deleted because it was full, or damaged.",
+    read: (c) => c.expired,
+  },
+  {
+    topic: "errors",
+    metric: undefined,
+    type: "counter",
+    help: "Failed attempts of all classes.",
+    read: ({ errors }) => errors.transient + errors.refused + errors.misconfigured,
+  },
+];
+
+/** The topics and values below `$SYS/gateway/` for consumers: letters, digits and _ only, as exporters want them. */
+export const toSinkTopics = (consumers: readonly ConsumerFigures[]): readonly (readonly [string, number])[] =>
+  consumers.flatMap((figures) =>
+    consumerFigures.flatMap(({ topic, read }) => {
+      const value = read(figures);
+      const name = figures.name.replaceAll("-", "_");
+      return value === undefined ? [] : [[`sinks/${name}/${topic}`, value] as const];
+    }),
+  );
 
 /** One figure of the broker: `$SYS/broker/<topic>` and, with `_` for `/`, the metric `broker_<topic>`. */
 export interface BrokerFigure {

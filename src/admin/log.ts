@@ -90,7 +90,8 @@ export function openLog({ log, events, telemetry, consumers, intervalMs = 1000 }
   });
   events.on("consumer", (name, state, detail) => {
     const text = detail === "" ? `${name} is ${state}` : `${name} is ${state}: ${detail}`;
-    log[state === "retrying" ? "warn" : "info"]({ consumer: name, state }, text);
+    const level = state === "retrying" ? "warn" : state === "misconfigured" ? "error" : "info";
+    log[level]({ consumer: name, state }, text);
   });
   const timer = setInterval(() => {
     budget = DETAILS_PER_SECOND;

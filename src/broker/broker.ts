@@ -67,6 +67,8 @@ export interface BrokerOptions {
   readonly version: string;
   /** Something failed in Aedes that concerns no single client. */
   readonly onError: (error: Error) => void;
+  /** Shown below `$SYS/gateway/`: topic and value. */
+  readonly gatewayFigures?: () => readonly (readonly [topic: string, value: number])[];
   readonly sysIntervalMs?: number;
 }
 
@@ -196,6 +198,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
         subscriptions: fanOut.subscriptions,
         retained: retained.size,
       }),
+      gateway: options.gatewayFigures ?? (() => []),
       publish: (topic, payload) => void publish({ topic, payload, retain: true }).catch(() => {}),
       ...(options.sysIntervalMs === undefined ? undefined : { intervalMs: options.sysIntervalMs }),
     }),

@@ -1,5 +1,6 @@
 // The `$SYS/broker/…` tree, as mosquitto publishes it: retained, ASCII, every 10 s, only what changed; `load/…/1min`
-// are moving averages per minute with an exponential weight.
+// are moving averages per minute with an exponential weight. `$SYS/gateway/…` beside it has what mosquitto has not, in the
+// same form: whole numbers.
 
 import { memoryUsage } from "node:process";
 import { brokerFigures, type Traffic } from "../telemetry.ts";
@@ -9,6 +10,8 @@ export interface SysTopicsOptions {
   readonly version: string;
   /** What the broker knows: clients with a session and no connection, subscriptions, retained messages. */
   readonly counts: () => { readonly disconnected: number; readonly subscriptions: number; readonly retained: number };
+  /** What is shown below `$SYS/gateway/`. */
+  readonly gateway: () => readonly (readonly [topic: string, value: number])[];
   /** Publishes one retained message. */
   readonly publish: (topic: string, payload: string) => void;
   readonly intervalMs?: number;
@@ -34,15 +37,17 @@ export function openSysTopics({
   traffic,
   version,
   counts,
+  gateway,
   publish,
   intervalMs = 10_000,
 }: SysTopicsOptions): Disposable {
   const startedAt = performance.now();
   const shown = new Map<string, string>();
-  const show = (topic: string, payload: string): void => {
-    if (shown.get(topic) === payload) return;
-    shown.set(topic, payload);
-    publish(`$SYS/broker/${topic}`, payload);
+  const show = (topic: string, payload: string, root = "broker"): void => {
+    const path = `$SYS/${root}/${topic}`;
+    if (shown.get(path) === payload) return;
+    shown.set(path, payload);
+    publish(path, payload);
   };
   const loads = loadFigures(traffic).flatMap(({ name, read }) =>
     LOAD_MINUTES.map((minutes) => ({ topic: `load/${name}/${minutes}min`, minutes, read, last: read(), average: 0 })),
@@ -61,6 +66,7 @@ export function openSysTopics({
     show("retained messages/count", String(retained));
     const { heapUsed } = memoryUsage();
     show("heap/current", String(heapUsed));
+    for (const [topic, value] of gateway()) show(topic, String(Math.round(value)), "gateway");
     for (const load of loads) {
       const total = load.read();
       const perMinute = elapsedMs === 0 ? 0 : ((total - load.last) * 60_000) / elapsedMs;

@@ -266,7 +266,8 @@ const sinkSetting = z
     const standard = { ...standardBatch, ...sink.batch };
     const { records = standard.records, bytes = standard.bytes, lingerMs = standard.lingerMs } = parsed.batch;
     const open: SinkType["open"] = (...args) => sink.open(...args);
-    return { ...parsed, batch: { records, bytes, lingerMs }, type: sink.type, settings, open };
+    const holds = sink.holds ?? false;
+    return { ...parsed, batch: { records, bytes, lingerMs }, holds, type: sink.type, settings, open };
   });
 
 /** The settings named by `keys`, and the others. */
@@ -359,6 +360,7 @@ export interface SinkConfig {
   readonly only?: readonly string[] | undefined;
   readonly from: "start" | "now";
   readonly batch: BatchLimits;
+  readonly holds: boolean;
   readonly retry: { readonly minimumMs: number; readonly maximumMs: number };
   readonly timeoutMs: number;
   /** Validated by the sink's own schema. May hold secrets. */

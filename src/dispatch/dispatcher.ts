@@ -1,27 +1,36 @@
 // One worker thread per sink and per handler, and what they have in common: their status, and how far the journal may be
 // trimmed. No sink code and no record passes through this thread.
 
-import { mkdir } from "node:fs/promises";
+import { mkdir, readdir } from "node:fs/promises";
 import type { Logger } from "pino";
-import type { GatewayConfig } from "../config/schema.ts";
+import type { GatewayConfig, SinkConfig } from "../config/schema.ts";
 import type { ConsumerState, EventBus } from "../events.ts";
 import type { Journal } from "../journal/journal.ts";
 import { toOffset } from "../reading.ts";
 import type { Offset } from "../reading.ts";
 import { cursorsDir } from "./protocol.ts";
-import type { Consumer, HandlerMessage } from "./protocol.ts";
+import type { Consumer, ErrorCounts, HandlerMessage } from "./protocol.ts";
+import { createRateMeter, toEtaSeconds } from "./rates.ts";
+import type { RateMeter } from "./rates.ts";
 import type { BackoffOptions } from "./retry.ts";
 import { superviseWorker } from "./supervisor.ts";
 import type { Supervisor } from "./supervisor.ts";
 
 export type { HandlerMessage } from "./protocol.ts";
 
+/** A worker may be busy at its start, and with a call that blocks for as long as it is given. */
+const shortestSilentMs = 60_000;
+const silenceMarginMs = 5_000;
+
+/** A consumer that has a cursor and is not configured. */
+type Orphan = readonly [name: string, position: Offset];
+
 export interface DispatcherOptions {
   readonly config: Pick<GatewayConfig, "file" | "dataDir"> & {
-    readonly sinks: readonly { readonly name: string }[];
+    readonly sinks: readonly ({ readonly name: string } & Partial<Pick<SinkConfig, "retry" | "timeoutMs">>)[];
     readonly handlers: readonly { readonly name: string }[];
   };
-  readonly journal: Pick<Journal, "share" | "durable" | "onDurable">;
+  readonly journal: Pick<Journal, "share" | "durable" | "onDurable" | "bytesFrom">;
   /** The cursors that the data directory has; `listCursors` of the journal. */
   readonly listCursors: (
     dir: string,
@@ -29,14 +38,19 @@ export interface DispatcherOptions {
   ) => readonly { readonly name: string; readonly position: Offset }[];
   readonly events: EventBus;
   /** For what happens to records; a change of state is an event. */
-  readonly log: Pick<Logger, "error" | "warn">;
+  readonly log: Pick<Logger, "error" | "warn" | "info">;
   /** A handler publishes: resolves when the gateway has taken the message over, rejects when it refuses to. */
   readonly publish: (handler: string, message: HandlerMessage) => Promise<void>;
+  /** Instead of what the sinks say, and for handlers. */
   readonly backoff?: Omit<BackoffOptions, "random">;
   /** Workers report at most this often. Default 200. */
   readonly statusMs?: number;
   /** Heap of each worker in MiB; one that outgrows it is started again. Default 512. */
   readonly heapMb?: number;
+  /** A worker that says nothing for so long is ended and started again. Default: somewhat more than its `timeoutMs`. */
+  readonly silentMs?: number;
+  /** How often rates are sampled, and forgotten consumers looked for. Default 1,000. */
+  readonly tickMs?: number;
 }
 
 export interface ConsumerStatus {
@@ -52,12 +66,18 @@ export interface ConsumerStatus {
   readonly lagRecords: number;
   /** Age of the oldest of them; 0 when there is none. */
   readonly lagSeconds: number;
+  /** What they take in the journal's files, about. */
+  readonly lagBytes: number;
+  /** Records a second that `position` has moved by of late. */
+  readonly ratePerSecond: number;
+  /** Until the lag is gone at the rates of late; undefined: it does not become less. */
+  readonly etaSeconds: number | undefined;
   /** Since the gateway started, as are the following. position moves by delivered + parked + passed + expired. */
   readonly delivered: number;
   readonly parked: number;
   readonly passed: number;
   readonly expired: number;
-  readonly errors: number;
+  readonly errors: ErrorCounts;
   readonly lastError: string | undefined;
 }
 
@@ -74,11 +94,12 @@ export interface Dispatcher {
 
 interface Supervised extends Consumer {
   readonly supervisor: Supervisor;
+  readonly rate: RateMeter;
 }
 
 /** Starts a worker for each consumer and does not wait for them: a sink that cannot be reached delays nothing. */
 export async function openDispatcher(options: DispatcherOptions): Promise<Dispatcher> {
-  const { config, journal, log } = options;
+  const { config, journal, tickMs = 1_000 } = options;
   const dir = cursorsDir(config.dataDir);
   await mkdir(dir, { recursive: true });
   const cursors = new Map(options.listCursors(dir, journal.share.id).map(({ name, position }) => [name, position]));
@@ -87,22 +108,43 @@ export async function openDispatcher(options: DispatcherOptions): Promise<Dispat
     ...config.handlers.map(({ name }) => ({ kind: "handler", name }) as const),
   ];
   const configured = new Set(consumers.map(({ name }) => name));
-  const orphans = [...cursors].filter(([name]) => !configured.has(name));
+  let orphans: readonly Orphan[] = [...cursors].filter(([name]) => !configured.has(name));
   const trimming = createTrimming(() => leastDurable(supervised, orphans, journal.durable));
   const openedAt = Date.now();
   const caughtUpAt = new Map<string, number>();
+  const intake = createRateMeter();
 
   const supervised: readonly Supervised[] = consumers.map((consumer) => ({
     ...consumer,
     supervisor: supervise(consumer, cursors.get(consumer.name) ?? toOffset(0), options, trimming.check),
+    rate: createRateMeter(),
   }));
-  const watch = supervised.length + orphans.length === 0 ? journal.onDurable(trimming.check) : undefined;
-
+  // Without any consumer each commit may be trimmed.
+  const watch = journal.onDurable(() => {
+    if (supervised.length + orphans.length === 0) trimming.check();
+  });
   for (const [name, position] of orphans) {
-    log.warn(
+    options.log.warn(
       { consumer: name, position },
-      `not configured any longer, but its cursor still holds the journal: delete its file in ${dir} to let go`,
+      `not configured any longer, but its cursor still holds the journal: \`sluice sinks forget ${name}\` lets go`,
     );
+  }
+  const ticking = setInterval(() => {
+    const nowMs = performance.now();
+    intake.sample(journal.durable, nowMs);
+    for (const { supervisor, rate } of supervised) rate.sample(supervisor.status.position, nowMs);
+    if (orphans.length > 0) void forgetOrphans();
+  }, tickMs);
+  ticking.unref();
+
+  /** Those whose cursor was deleted hold nothing any longer. */
+  async function forgetOrphans(): Promise<void> {
+    const kept = await keepFound(dir, orphans);
+    for (const [name] of orphans.filter((orphan) => !kept.includes(orphan))) {
+      options.log.info({ consumer: name }, "forgotten: its cursor is gone, and the journal is no longer held for it");
+    }
+    orphans = kept;
+    trimming.check();
   }
 
   /** Seconds: by the record in hand; while none is in hand, since this consumer was last seen without lag. */
@@ -113,13 +155,24 @@ export async function openDispatcher(options: DispatcherOptions): Promise<Dispat
     return lagRecords === 0 ? 0 : Math.max(0, now - since) / 1000;
   }
 
-  const lagOf = (position: Offset): number => Math.max(0, journal.durable - position);
+  const lagOf = (position: Offset): Pick<ConsumerStatus, "lagRecords" | "lagBytes"> => {
+    const lagRecords = Math.max(0, journal.durable - position);
+    return { lagRecords, lagBytes: lagRecords === 0 ? 0 : journal.bytesFrom(position) };
+  };
   return {
     status: () => [
-      ...supervised.map(({ kind, name, supervisor: { status } }): ConsumerStatus => {
+      ...supervised.map(({ kind, name, supervisor: { status }, rate }): ConsumerStatus => {
         const { oldestReceivedAt, ...figures } = status;
-        const lagRecords = lagOf(status.position);
-        return { name, kind, ...figures, lagRecords, lagSeconds: lagSeconds(name, lagRecords, oldestReceivedAt) };
+        const lag = lagOf(status.position);
+        return {
+          name,
+          kind,
+          ...figures,
+          ...lag,
+          lagSeconds: lagSeconds(name, lag.lagRecords, oldestReceivedAt),
+          ratePerSecond: rate.perSecond,
+          etaSeconds: toEtaSeconds(lag.lagRecords, rate.perSecond, intake.perSecond),
+        };
       }),
       ...orphans.map(([name, position]) => toOrphanStatus(name, position, lagOf(position), openedAt)),
     ],
@@ -130,19 +183,23 @@ export async function openDispatcher(options: DispatcherOptions): Promise<Dispat
       await found.supervisor.restart();
     },
     async stop(deadline) {
+      clearInterval(ticking);
       await Promise.all(supervised.map(({ supervisor }) => supervisor.stop(deadline)));
-      watch?.[Symbol.dispose]();
+      watch[Symbol.dispose]();
     },
   };
 }
 
 function supervise(consumer: Consumer, start: Offset, options: DispatcherOptions, onStatus: () => void): Supervisor {
-  const { config, journal, events, log, publish, backoff = {}, statusMs = 200, heapMb = 512 } = options;
-  const { name } = consumer;
+  const { config, journal, events, log, publish, statusMs = 200, heapMb = 512 } = options;
+  const { kind, name } = consumer;
+  const sink = kind === "sink" ? config.sinks.find((one) => one.name === name) : undefined;
+  const backoff = options.backoff ?? sink?.retry ?? {};
   return superviseWorker({
     settings: { consumer, configFile: config.file, dataDir: config.dataDir, share: journal.share, statusMs, backoff },
     start,
     heapMb,
+    silentMs: options.silentMs ?? Math.max(sink?.timeoutMs ?? 0, shortestSilentMs) + silenceMarginMs,
     onState: (state, detail) => events.emit("consumer", name, state, detail),
     onStatus,
     onLog: (level, text) => log[level]({ consumer: name }, text),
@@ -175,26 +232,40 @@ function createTrimming(readLeast: () => Offset): Trimming {
 }
 
 /** Without any consumer nobody needs what is on disk. */
-function leastDurable(
-  supervised: readonly Supervised[],
-  orphans: readonly (readonly [string, Offset])[],
-  end: Offset,
-): Offset {
+function leastDurable(supervised: readonly Supervised[], orphans: readonly Orphan[], end: Offset): Offset {
   const positions = [...supervised.map(({ supervisor }) => supervisor.status.durable), ...orphans.map(([, at]) => at)];
   return toOffset(Math.min(end, ...positions));
 }
 
-function toOrphanStatus(name: string, position: Offset, lagRecords: number, since: number): ConsumerStatus {
-  const counts = { delivered: 0, parked: 0, passed: 0, expired: 0, errors: 0, lastError: undefined };
-  const lagSeconds = lagRecords === 0 ? 0 : (Date.now() - since) / 1000;
+async function keepFound(dir: string, orphans: readonly Orphan[]): Promise<readonly Orphan[]> {
+  const files = await readdir(dir).catch(() => undefined);
+  // A folder that cannot be read tells nothing.
+  return files === undefined
+    ? orphans
+    : orphans.filter(([name]) => files.includes(`${encodeURIComponent(name)}.cursor`));
+}
+
+function toOrphanStatus(
+  name: string,
+  position: Offset,
+  lag: Pick<ConsumerStatus, "lagRecords" | "lagBytes">,
+  since: number,
+): ConsumerStatus {
   return {
     name,
     kind: "unknown",
     state: "not configured",
     position,
     durable: position,
-    lagRecords,
-    lagSeconds,
-    ...counts,
+    ...lag,
+    lagSeconds: lag.lagRecords === 0 ? 0 : (Date.now() - since) / 1000,
+    ratePerSecond: 0,
+    etaSeconds: toEtaSeconds(lag.lagRecords, 0, 0),
+    delivered: 0,
+    parked: 0,
+    passed: 0,
+    expired: 0,
+    errors: { transient: 0, refused: 0, misconfigured: 0 },
+    lastError: undefined,
   };
 }

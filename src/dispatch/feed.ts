@@ -18,26 +18,28 @@ export interface Chunk {
   readonly passed: number;
   /** Where the next read begins. */
   readonly next: Offset;
+  /** It ended at its limit, and more is there. */
+  readonly moreFollows: boolean;
   readonly oldestReceivedAt: UnixMs;
 }
 
 export interface FeedOptions {
   readonly reader: Reader;
   readonly registry: Registry;
-  /** Only readings of this stream; undefined: of all. */
-  readonly stream?: string | undefined;
+  /** Only readings of these streams; undefined: of all. */
+  readonly only?: ReadonlySet<string> | undefined;
   readonly limit: ReadLimit;
 }
 
 /** The next chunk; undefined when there is nothing to read. */
-export function readChunk({ reader, registry, stream, limit }: FeedOptions): Chunk | undefined {
+export function readChunk({ reader, registry, only, limit }: FeedOptions): Chunk | undefined {
   const records = reader.read(limit);
   const [first] = records;
   if (first === undefined) return undefined;
   const entries: Entry[] = [];
   const refused: Parked[] = [];
   for (const record of records) {
-    if (record.kind !== "accepted" || (stream !== undefined && record.stream !== stream)) continue;
+    if (record.kind !== "accepted" || only?.has(record.stream) === false) continue;
     const result = registry.read(record.message, record.stream);
     if (result.kind === "reading") {
       entries.push({ offset: record.offset, reading: result.reading });
@@ -52,6 +54,7 @@ export function readChunk({ reader, registry, stream, limit }: FeedOptions): Chu
     refused,
     passed: records.length - entries.length - refused.length,
     next: reader.position,
+    moreFollows: reader.atLimit && reader.lag > 0,
     oldestReceivedAt: first.message.receivedAt,
   };
 }

@@ -1,10 +1,10 @@
 // What a worker tells of itself: kept as plain numbers, posted at most once per interval and at each change of state.
 
-import { toError } from "../errors.ts";
 import type { Cursor } from "../journal/cursor.ts";
 import type { LostRange } from "../journal/reader.ts";
 import type { UnixMs } from "../reading.ts";
 import type { FromWorker, WorkerStatus } from "./protocol.ts";
+import { toFailure } from "./retry.ts";
 
 export interface ProgressOptions {
   readonly cursor: Pick<Cursor, "position" | "durable">;
@@ -17,6 +17,8 @@ export interface Progress extends Disposable {
   running(): void;
   /** An attempt failed and is made again. */
   failed(cause: unknown): void;
+  /** The sink refused something for its content. */
+  refused(reason: string): void;
   /** Records are in hand, the oldest received then; undefined: none, it has caught up. */
   holding(oldestReceivedAt: UnixMs | undefined): void;
   /** Records left the hand. */
@@ -30,7 +32,8 @@ export interface Progress extends Disposable {
 
 export function createProgress({ cursor, post, intervalMs }: ProgressOptions): Progress {
   let state: WorkerStatus["state"] = "starting";
-  const counts = { delivered: 0, parked: 0, passed: 0, expired: 0, errors: 0 };
+  const counts = { delivered: 0, parked: 0, passed: 0, expired: 0 };
+  const errors = { transient: 0, refused: 0, misconfigured: 0 };
   let lastError: string | undefined;
   let oldestReceivedAt: UnixMs | undefined;
   let timer: NodeJS.Timeout | undefined;
@@ -39,7 +42,7 @@ export function createProgress({ cursor, post, intervalMs }: ProgressOptions): P
     clearTimeout(timer);
     timer = undefined;
     const { position, durable } = cursor;
-    post({ kind: "status", status: { state, position, durable, ...counts, lastError, oldestReceivedAt } });
+    post({ kind: "status", status: { state, position, durable, ...counts, errors, lastError, oldestReceivedAt } });
   }
   function touch(): void {
     timer ??= setTimeout(postNow, intervalMs);
@@ -55,11 +58,18 @@ export function createProgress({ cursor, post, intervalMs }: ProgressOptions): P
       postNow();
     },
     failed(cause) {
-      counts.errors += 1;
-      lastError = toError(cause).message;
-      if (state === "retrying") return touch();
-      state = "retrying";
+      const { kind, message } = toFailure(cause);
+      errors[kind] += 1;
+      lastError = message;
+      const next = kind === "transient" ? "retrying" : "misconfigured";
+      if (state === next) return touch();
+      state = next;
       return postNow();
+    },
+    refused(reason) {
+      errors.refused += 1;
+      lastError = reason;
+      touch();
     },
     holding(receivedAt) {
       if (oldestReceivedAt === receivedAt) return;

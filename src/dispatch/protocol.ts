@@ -14,6 +14,9 @@ export interface Consumer {
   readonly name: string;
 }
 
+/** A worker that has its event loop to itself says so this often. */
+export const aliveMs = 1_000;
+
 /** What a worker is started with. It loads the configuration file itself, because functions cannot be cloned. */
 export interface WorkerSettings {
   readonly consumer: Consumer;
@@ -25,9 +28,15 @@ export interface WorkerSettings {
   readonly backoff: Omit<BackoffOptions, "random">;
 }
 
+/**
+ * Attempts that failed. transient: they are made again. refused: for the content of what was written, which was then written
+ * without what is to blame. misconfigured: made again, and a person is needed.
+ */
+export type ErrorCounts = Readonly<Record<"transient" | "refused" | "misconfigured", number>>;
+
 /** How a worker is doing. The counts are since it was started. */
 export interface WorkerStatus {
-  readonly state: "starting" | "running" | "retrying";
+  readonly state: "starting" | "running" | "retrying" | "misconfigured";
   /** Everything below is with the consumer or parked. */
   readonly position: Offset;
   /** What of `position` survives a crash: the journal must keep everything at or above it. */
@@ -39,14 +48,15 @@ export interface WorkerStatus {
   readonly passed: number;
   /** Records that the journal no longer had. */
   readonly expired: number;
-  /** Attempts that failed. */
-  readonly errors: number;
+  readonly errors: ErrorCounts;
   readonly lastError: string | undefined;
   /** When the oldest record was received that is in hand; undefined when it has caught up. */
   readonly oldestReceivedAt: UnixMs | undefined;
 }
 
 export type FromWorker =
+  /** Once every `aliveMs`: its event loop turns. */
+  | { readonly kind: "alive" }
   | { readonly kind: "status"; readonly status: WorkerStatus }
   | { readonly kind: "log"; readonly level: "warn" | "error"; readonly text: string }
   | { readonly kind: "publish"; readonly id: number; readonly message: HandlerMessage }

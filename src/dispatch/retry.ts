@@ -1,6 +1,25 @@
 // Exponential backoff with full jitter: each pause is a random part of a ceiling that doubles, so that many that failed
 // together do not come back together (Brooker, "Exponential Backoff and Jitter", 2015).
 
+import { toError } from "../errors.ts";
+
+/** What is known of why an attempt failed. Sinks throw errors of this form; see SinkError. */
+interface Failure {
+  readonly kind: "transient" | "misconfigured";
+  readonly message: string;
+  readonly retryAfterMs?: number | undefined;
+}
+
+/** By its form and not by its class: an error may come from another copy of this package. */
+export function toFailure(cause: unknown): Failure {
+  const { kind, retryAfterMs } = Object(cause) as { readonly kind?: unknown; readonly retryAfterMs?: unknown };
+  return {
+    kind: kind === "misconfigured" ? kind : "transient",
+    message: toError(cause).message,
+    retryAfterMs: typeof retryAfterMs === "number" && retryAfterMs > 0 ? retryAfterMs : undefined,
+  };
+}
+
 export interface BackoffOptions {
   /** Ceiling of the first pause. Default 50. */
   readonly minimumMs?: number;
@@ -14,11 +33,17 @@ export interface BackoffOptions {
 export interface Backoff {
   /** Pauses since the last success. */
   readonly attempts: number;
-  /** Resolves after the next pause, at once when `signal` is aborted. Never rejects. */
-  pause(signal: AbortSignal): Promise<void>;
+  /**
+   * Resolves after the next pause, at once when `signal` is aborted. Never rejects. What only a person can mend waits for
+   * about the longest time, and a server that asks for a pause gets it.
+   */
+  pause(signal: AbortSignal, failure?: Partial<Failure>): Promise<void>;
   /** After a success: the next pause is a first one. */
   reset(): void;
 }
+
+/** A server is believed that it wants to be left alone for so long, and no longer. */
+const longestRetryAfterMs = 3_600_000;
 
 export function createBackoff({
   minimumMs = 50,
@@ -30,10 +55,11 @@ export function createBackoff({
     get attempts() {
       return attempts;
     },
-    pause(signal) {
+    pause(signal, { kind = "transient", retryAfterMs = 0 } = {}) {
       const ceilingMs = Math.min(maximumMs, minimumMs * 2 ** attempts);
       attempts += 1;
-      return sleep(random() * ceilingMs, signal);
+      const pauseMs = kind === "transient" ? random() * ceilingMs : (maximumMs * (1 + random())) / 2;
+      return sleep(Math.max(pauseMs, Math.min(retryAfterMs, longestRetryAfterMs)), signal);
     },
     reset() {
       attempts = 0;

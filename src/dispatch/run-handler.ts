@@ -39,10 +39,11 @@ export async function runHandler(options: HandlerRunnerOptions): Promise<void> {
 }
 
 async function runOnce(options: HandlerRunnerOptions, onSuccess: () => void): Promise<void> {
-  const { reader, registry, stream, cursor, stopping, progress, limit = standardLimit } = options;
+  const { reader, registry, cursor, stopping, progress } = options;
+  const only = new Set([options.stream]);
   let turnAtMs = performance.now();
   while (!stopping.aborted) {
-    const chunk = readChunk({ reader, registry, stream, limit });
+    const chunk = readChunk({ reader, registry, only, limit: standardLimit });
     progress.holding(chunk?.oldestReceivedAt);
     if (chunk === undefined) {
       pass(options);

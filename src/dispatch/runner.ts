@@ -4,18 +4,21 @@
 import { setImmediate, setTimeout } from "node:timers/promises";
 import { toError } from "../errors.ts";
 import type { Cursor } from "../journal/cursor.ts";
-import type { ReadLimit, Reader } from "../journal/reader.ts";
+import type { Reader } from "../journal/reader.ts";
 import type { JournalEntry } from "../journal/record.ts";
 import type { Batch, Offset } from "../reading.ts";
-import type { RefusedEntry, Sink } from "../sinks/sink.ts";
+import type { BatchLimits, Sink } from "../sinks/sink.ts";
 import type { Registry } from "../validate/registry.ts";
+import { bounded, deliver, SinkHangs } from "./delivery.ts";
+import type { Delivered, Refusal } from "./delivery.ts";
 import { readChunk } from "./feed.ts";
 import type { Chunk } from "./feed.ts";
 import type { Parked, Parking } from "./parked.ts";
 import type { Progress } from "./progress.ts";
-import { createBackoff } from "./retry.ts";
+import { createBackoff, toFailure } from "./retry.ts";
 import type { BackoffOptions } from "./retry.ts";
 
+/** What the runner of any consumer works with. */
 export interface RunnerOptions {
   /** The gateway id. */
   readonly gateway: string;
@@ -29,61 +32,79 @@ export interface RunnerOptions {
   readonly stopping: AbortSignal;
   /** Nobody waits for the batch in hand any longer. */
   readonly abort: AbortSignal;
-  /** Of one batch: by default 2,000 records and 4 MiB. */
-  readonly limit?: ReadLimit;
 }
 
-const standardLimit: ReadLimit = { records: 2_000, bytes: 4 * 1024 * 1024 };
-/** How much later than the PUBACK a reading may come to its sink for the sake of larger batches. */
-const lingerMs = 20;
+export interface SinkRunnerOptions extends RunnerOptions {
+  /** Names of the streams whose readings the sink is given; undefined: all. */
+  readonly only?: ReadonlySet<string> | undefined;
+  readonly batch: BatchLimits;
+  /** Of a write, and of opening the sink. */
+  readonly timeoutMs: number;
+  /** The sink may hold batches for longer than more follows. */
+  readonly holds?: boolean;
+}
+
+/** A longer linger looks this often whether a batch is full already. */
+const lingerStepMs = 20;
 /** A sink that hangs while it is closed is left behind after this time. */
 const closeMs = 5_000;
-/** A reader is woken by each commit; this only bounds what a lost wake-up costs. */
+/** A reader is woken by each commit; this bounds what a lost wake-up costs, and how long a sink that holds is left alone. */
 export const wakeMs = 1_000;
 
-/** Runs until `stopping`. It never rejects for what the sink does. */
-export async function runSink(open: () => Promise<Sink>, options: RunnerOptions): Promise<void> {
+/** Runs until `stopping`. For what the sink does it rejects only with SinkHangs: then its thread must end. */
+export async function runSink(open: () => Promise<Sink>, options: SinkRunnerOptions): Promise<void> {
   const { stopping, progress } = options;
   const backoff = createBackoff(options.backoff);
   while (!stopping.aborted) {
     try {
       await runOnce(open, options, () => backoff.reset());
     } catch (cause) {
+      if (cause instanceof SinkHangs) throw cause;
       progress.failed(cause);
-      await backoff.pause(stopping);
+      await backoff.pause(stopping, toFailure(cause));
     }
   }
 }
 
 /** One life of a sink: until `stopping`, or it throws. */
-async function runOnce(open: () => Promise<Sink>, options: RunnerOptions, onSuccess: () => void): Promise<void> {
-  const { gateway, reader, registry, cursor, stopping, progress, limit = standardLimit } = options;
-  const sink = await open();
+async function runOnce(open: () => Promise<Sink>, options: SinkRunnerOptions, onSuccess: () => void): Promise<void> {
+  const { gateway, reader, cursor, stopping, abort, timeoutMs, progress, holds = false } = options;
+  const sink = await bounded(open, { what: "opening the sink", timeoutMs, abort });
   try {
     seek(await sink.position?.(), options);
     let held: Counts | undefined;
-    while (!stopping.aborted || held !== undefined) {
-      const chunk = readChunk({ reader, registry, limit });
+    let ahead: Chunk | undefined;
+    while (!stopping.aborted || (held !== undefined && !holds)) {
+      const chunk = ahead ?? read(options);
+      ahead = undefined;
       if (held === undefined) progress.holding(chunk?.oldestReceivedAt);
       if (chunk !== undefined || held !== undefined) {
-        const moreFollows = !stopping.aborted && reader.lag >= limit.records;
-        const batch = { gateway, entries: chunk?.entries ?? [], next: reader.position, moreFollows };
-        const { kind, ...counts } = await deliver(sink, batch, chunk, options);
+        const moreFollows = !stopping.aborted && chunk?.moreFollows === true;
+        const batch = { gateway, entries: chunk?.entries ?? [], next: chunk?.next ?? reader.position, moreFollows };
+        const delivering = deliverChunk(sink, batch, chunk, options);
+        delivering.catch(() => {}); // it is awaited below, unless reading throws first
+        // While the sink waits for its server, the next batch is read and decoded: one, and no more.
+        if (moreFollows) ahead = read(options);
+        const { kind, ...counts } = await delivering;
         held = add(held, counts);
         if (kind === "all") {
           progress.count(held);
           held = undefined;
           if (batch.next > cursor.position) cursor.commit(batch.next);
           onSuccess();
-        }
+        } else if (!holds && !moreFollows) throw new Error("the sink holds a batch that is the last");
       } else pass(options);
-      if (held === undefined) progress.running();
-      await (chunk === undefined ? reader.wait(stopping, wakeMs) : rest(options, limit));
+      if (held === undefined || holds) progress.running();
+      if (chunk === undefined) await reader.wait(stopping, wakeMs);
+      else await rest(chunk, options);
     }
   } finally {
     await close(sink, progress);
   }
 }
+
+const read = ({ reader, registry, only, batch }: SinkRunnerOptions): Chunk | undefined =>
+  readChunk({ reader, registry, only, limit: batch });
 
 /** Nothing is left to be read: what was lost at the end is told, and not told again after a restart. */
 export function pass({ reader, cursor }: Pick<RunnerOptions, "reader" | "cursor">): void {
@@ -91,13 +112,19 @@ export function pass({ reader, cursor }: Pick<RunnerOptions, "reader" | "cursor"
 }
 
 /**
- * Between two batches. A full one that waits is taken at the next turn of the event loop: a sink that works synchronously
+ * Between two batches. When more waits it is taken at the next turn of the event loop: a sink that works synchronously
  * would leave it none, and then no timer writes the cursor and no stop arrives. Otherwise some more is let come together:
  * a sink that syncs each single commit of the journal competes with it for the disk.
  */
-async function rest({ reader, stopping }: RunnerOptions, limit: ReadLimit): Promise<void> {
-  if (reader.lag >= limit.records) await setImmediate();
-  else await setTimeout(lingerMs, undefined, { signal: stopping }).catch(() => {});
+async function rest({ moreFollows }: Chunk, { reader, batch, stopping }: SinkRunnerOptions): Promise<void> {
+  if (moreFollows) return setImmediate();
+  const untilMs = performance.now() + batch.lingerMs;
+  for (let leftMs = batch.lingerMs; leftMs > 0; leftMs = untilMs - performance.now()) {
+    if (stopping.aborted || reader.lag >= batch.records) break;
+    await setTimeout(Math.min(leftMs, lingerStepMs), undefined, { signal: stopping }).catch(() => {});
+  }
+  // A sink without a linger still leaves a turn.
+  return setImmediate();
 }
 
 /**
@@ -132,46 +159,29 @@ function add(to: Counts | undefined, { delivered, parked, passed }: Counts): Cou
   return { delivered: to.delivered + delivered, parked: to.parked + parked, passed: to.passed + passed };
 }
 
-/**
- * Returns when every entry is with the sink or parked; held: the sink has them, and they are durable later. Parks first,
- * because the sink's own position may pass with a write.
- */
-async function deliver(
+async function deliverChunk(
   sink: Sink,
-  whole: Batch,
+  batch: Batch,
   chunk: Chunk | undefined,
-  options: RunnerOptions,
-): Promise<Counts & { readonly kind: "all" | "held" }> {
+  options: SinkRunnerOptions,
+): Promise<Delivered & { readonly passed: number }> {
   const { refused: notRead = [], passed = 0, records = [] } = chunk ?? {};
+  const { timeoutMs, abort, progress } = options;
   park(notRead, options);
-  let batch = whole;
-  const parked = new Set<Offset>();
-  for (;;) {
-    const written = await sink.write(batch, options.abort);
-    if (written.kind === "refused") throw new Error(written.reason);
-    if (written.kind !== "except") {
-      if (written.kind === "held" && batch.moreFollows !== true)
-        throw new Error("the sink holds a batch that is the last");
-      const { length } = whole.entries;
-      return { kind: written.kind, delivered: length - parked.size, parked: notRead.length + parked.size, passed };
-    }
-    const refused = toParked(written.refused, batch, records);
-    park(refused, options);
-    for (const { entry } of refused) parked.add(entry.offset);
-    batch = { ...batch, entries: batch.entries.filter(({ offset }) => !parked.has(offset)) };
-  }
+  const { parked, ...delivered } = await deliver(sink, batch, {
+    timeoutMs,
+    abort,
+    onRefused: (reason) => progress.refused(reason),
+    park: (refusals) => park(toParked(refusals, records), options),
+  });
+  return { ...delivered, parked: parked + notRead.length, passed };
 }
 
-function toParked(refused: readonly RefusedEntry[], batch: Batch, from: readonly JournalEntry[]): readonly Parked[] {
-  const offsets = new Set(batch.entries.map(({ offset }) => offset));
-  const records = new Map(from.map((record) => [record.offset, record]));
-  const found = new Map<Offset, Parked>();
-  for (const { offset, reason } of refused) {
-    const entry = records.get(offset);
-    if (entry !== undefined && offsets.has(offset)) found.set(offset, { entry, error: reason, attempts: 1 });
-  }
-  if (found.size === 0) throw new Error("the sink refused entries but none of those that it was given");
-  return [...found.values()];
+function toParked(refusals: readonly Refusal[], records: readonly JournalEntry[]): readonly Parked[] {
+  return refusals.flatMap(({ offset, reason, attempts }) => {
+    const entry = records.find((record) => record.offset === offset);
+    return entry === undefined ? [] : [{ entry, error: reason, attempts }];
+  });
 }
 
 /** Durably, with one line in the log for all of them. */

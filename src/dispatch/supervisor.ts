@@ -4,7 +4,8 @@ import { Worker } from "node:worker_threads";
 import { toError, unreachable } from "../errors.ts";
 import type { ConsumerState } from "../events.ts";
 import type { Offset } from "../reading.ts";
-import type { FromWorker, HandlerMessage, ToWorker, WorkerSettings, WorkerStatus } from "./protocol.ts";
+import { aliveMs } from "./protocol.ts";
+import type { ErrorCounts, FromWorker, HandlerMessage, ToWorker, WorkerSettings, WorkerStatus } from "./protocol.ts";
 import { createBackoff } from "./retry.ts";
 
 export interface SupervisorOptions {
@@ -13,6 +14,8 @@ export interface SupervisorOptions {
   readonly start: Offset;
   /** The heap of the worker; one that outgrows it is started again. */
   readonly heapMb: number;
+  /** A worker that says nothing for so long is ended and started again. */
+  readonly silentMs: number;
   readonly onState: (state: ConsumerState, detail: string) => void;
   readonly onStatus: () => void;
   readonly onLog: (level: "warn" | "error", text: string) => void;
@@ -39,7 +42,8 @@ const healthyMs = 60_000;
 const abortGraceMs = 250;
 
 type Counts = Pick<WorkerStatus, "delivered" | "parked" | "passed" | "expired" | "errors">;
-const nothing: Counts = { delivered: 0, parked: 0, passed: 0, expired: 0, errors: 0 };
+const noErrors: ErrorCounts = { transient: 0, refused: 0, misconfigured: 0 };
+const nothing: Counts = { delivered: 0, parked: 0, passed: 0, expired: 0, errors: noErrors };
 
 export function superviseWorker(options: SupervisorOptions): Supervisor {
   const { settings, start } = options;
@@ -70,12 +74,14 @@ export function superviseWorker(options: SupervisorOptions): Supervisor {
       lastError: status.lastError ?? last.lastError,
     };
     if (status.state === "running") enter("running", "");
-    if (status.state === "retrying") enter("retrying", status.lastError ?? "");
+    if (status.state === "retrying" || status.state === "misconfigured") enter(status.state, status.lastError ?? "");
     options.onStatus();
   }
 
   function onMessage(from: Worker, message: FromWorker): void {
     switch (message.kind) {
+      case "alive":
+        return undefined;
       case "status":
         return onStatus(message.status);
       case "log":
@@ -99,11 +105,25 @@ export function superviseWorker(options: SupervisorOptions): Supervisor {
       resourceLimits: { maxOldGenerationSizeMb: options.heapMb },
     });
     worker = started;
-    started.on("message", (message: FromWorker) => onMessage(started, message));
-    started.on("error", (cause) => {
-      reason = toError(cause).message;
+    // Counted and not measured: a process that was frozen for long hears from its workers before the next count.
+    let silentMs = 0;
+    const watch = setInterval(() => {
+      silentMs += aliveMs;
+      if (silentMs < options.silentMs) return;
+      reason = `its worker has not answered for ${silentMs / 1000} s: a loop without end, or a call that blocks`;
+      void started.terminate();
+    }, aliveMs);
+    started.on("message", (message: FromWorker) => {
+      silentMs = 0;
+      onMessage(started, message);
     });
-    started.on("exit", (code) => resolve(reason ?? `its worker ended with exit code ${code}`));
+    started.on("error", (cause) => {
+      reason ??= toError(cause).message;
+    });
+    started.on("exit", (code) => {
+      clearInterval(watch);
+      resolve(reason ?? `its worker ended with exit code ${code}`);
+    });
     return promise;
   }
 
@@ -122,7 +142,7 @@ export function superviseWorker(options: SupervisorOptions): Supervisor {
         continue;
       }
       if (performance.now() - bornMs > healthyMs) backoff.reset();
-      earlier = sum(earlier, { ...nothing, errors: 1 });
+      earlier = sum(earlier, { ...nothing, errors: { ...noErrors, transient: 1 } });
       last = { ...last, lastError: reason };
       enter("retrying", reason);
       await backoff.pause(stopping.signal);
@@ -170,6 +190,10 @@ function sum(a: Counts, b: Counts = nothing): Counts {
     parked: a.parked + b.parked,
     passed: a.passed + b.passed,
     expired: a.expired + b.expired,
-    errors: a.errors + b.errors,
+    errors: {
+      transient: a.errors.transient + b.errors.transient,
+      refused: a.errors.refused + b.errors.refused,
+      misconfigured: a.errors.misconfigured + b.errors.misconfigured,
+    },
   };
 }

@@ -9,7 +9,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import type { MessagePort } from "node:worker_threads";
 import { formatProblems, loadConfig } from "../config/load.ts";
 import { resolveForConfiguration } from "../config/resolve.ts";
-import type { GatewayConfig } from "../config/schema.ts";
+import type { GatewayConfig, SinkConfig } from "../config/schema.ts";
 import { SluiceError, unreachable } from "../errors.ts";
 import { openCursor } from "../journal/cursor.ts";
 import type { LostRange } from "../journal/reader.ts";
@@ -18,8 +18,8 @@ import { toOffset } from "../reading.ts";
 import { createRegistry } from "../validate/registry.ts";
 import { createParking } from "./parked.ts";
 import { createProgress } from "./progress.ts";
-import { cursorsDir } from "./protocol.ts";
-import type { FromWorker, ToWorker, WorkerSettings } from "./protocol.ts";
+import { aliveMs, cursorsDir } from "./protocol.ts";
+import type { Consumer, FromWorker, ToWorker, WorkerSettings } from "./protocol.ts";
 import { createPublisher } from "./publisher.ts";
 import type { Publisher } from "./publisher.ts";
 import { runHandler } from "./run-handler.ts";
@@ -28,6 +28,7 @@ import type { RunnerOptions } from "./runner.ts";
 
 if (parentPort === null) throw new TypeError("worker.ts runs in a worker thread only");
 const port = parentPort;
+setInterval(() => port.postMessage({ kind: "alive" } satisfies FromWorker), aliveMs).unref();
 await run(port, workerData as WorkerSettings);
 port.postMessage({ kind: "stopped" } satisfies FromWorker);
 
@@ -44,6 +45,8 @@ async function run(main: MessagePort, settings: WorkerSettings): Promise<void> {
   // The stack closes in reverse: the cursor writes its last word before the last status says what is durable.
   await using opened = new AsyncDisposableStack();
   const reader = opened.use(openReader(share, toOffset(0), (range: LostRange) => progress.lost(range)));
+  const oldest = reader.position;
+  if (findSink(config, consumer)?.from === "now") reader.seek(toOffset(Number.MAX_SAFE_INTEGER));
   const cursor = openCursor({
     dir,
     name: consumer.name,
@@ -56,6 +59,7 @@ async function run(main: MessagePort, settings: WorkerSettings): Promise<void> {
   opened.use(cursor);
   if (cursor.origin === "damaged") {
     progress.log("warn", "the cursor file was damaged: it begins again with the oldest record of the journal");
+    cursor.commit(oldest);
   }
   const parking = opened.use(
     createParking({ file: join(dataDir, "parked.db"), sink: consumer.name, gateway: share.id }),
@@ -71,26 +75,28 @@ async function load(file: string): Promise<GatewayConfig> {
   throw new SluiceError("SLUICE_CONSUMER_FAILED", formatProblems(loaded.problems));
 }
 
+const findSink = ({ sinks }: GatewayConfig, { kind, name }: Consumer): SinkConfig | undefined =>
+  kind === "sink" ? sinks.find((one) => one.name === name) : undefined;
+
 async function runConsumer(
   config: GatewayConfig,
-  { consumer: { kind, name }, dataDir }: WorkerSettings,
+  { consumer, dataDir }: WorkerSettings,
   options: RunnerOptions,
   { publish }: Publisher,
 ): Promise<void> {
+  const { kind, name } = consumer;
   const gone = (): SluiceError =>
     new SluiceError("SLUICE_CONSUMER_FAILED", `${config.file} has no ${kind} ${name} any longer; restart the gateway`);
   switch (kind) {
     case "sink": {
-      const sink = config.sinks.find((one) => one.name === name);
+      const sink = findSink(config, consumer);
       if (sink === undefined) throw gone();
-      const context = {
-        gateway: options.gateway,
-        dataDir,
-        name,
-        streams: config.streams.filter((stream) => sink.only?.includes(stream.name) !== false),
-        warn: (text: string) => options.progress.log("warn", text),
-      };
-      return runSink(async () => sink.open(sink.settings, context), options);
+      const { batch, timeoutMs, holds } = sink;
+      const only = sink.only === undefined ? undefined : new Set(sink.only);
+      const warn = (text: string): void => options.progress.log("warn", text);
+      const streams = config.streams.filter((stream) => only?.has(stream.name) !== false);
+      const context = { gateway: options.gateway, dataDir, name, streams, warn };
+      return runSink(async () => sink.open(sink.settings, context), { ...options, batch, timeoutMs, holds, only });
     }
     case "handler": {
       const found = config.handlers.find((one) => one.name === name);

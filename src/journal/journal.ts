@@ -109,6 +109,8 @@ export interface Journal extends AsyncDisposable {
   trim(below: Offset, keepFrom?: Offset): void;
   /** Resolves when everything appended so far is durable. Rejects when the disk refuses it: SLUICE_JOURNAL_WRITE. */
   flush(): Promise<void>;
+  /** Bytes of the records from a position on, about: what a consumer that is there has to read. */
+  bytesFrom(position: Offset): number;
   /** What a thread needs to open a reader; can be posted. */
   readonly share: JournalShare;
   /** What the start found. */

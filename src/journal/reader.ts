@@ -50,6 +50,8 @@ export interface Reader extends Disposable {
   readonly position: Offset;
   /** Records between `position` and the end of what is durable. */
   readonly lag: number;
+  /** The last read ended because of its limit, not because nothing more was there. */
+  readonly atLimit: boolean;
   /** The next records in order; [] when there is none that is durable. Checks every frame. Throws on a failing disk. */
   read(limit: ReadLimit): JournalEntry[];
   /** Continues at `to`, or at the nearest offset that is there. */
@@ -88,6 +90,7 @@ class SegmentReader implements Reader {
   /** By epoch: a run's table is the same in all its segments. */
   readonly #streams = new Map<number, readonly string[]>();
   #position: Offset;
+  #atLimit = false;
   #seenCommits = 0;
   /** The value of `commits` whose change is already waited for. */
   #awaitedCommits: number | undefined;
@@ -115,6 +118,10 @@ class SegmentReader implements Reader {
     return Math.max(0, this.#table.durable - this.#position);
   }
 
+  get atLimit(): boolean {
+    return this.#atLimit;
+  }
+
   seek(to: Offset): void {
     this.#leave();
     this.#position = this.#clamp(to);
@@ -130,6 +137,7 @@ class SegmentReader implements Reader {
       if (this.#inHand === undefined) break;
       room = this.#take(this.#inHand, entries, limit.records, room, durable);
     }
+    this.#atLimit = entries.length >= limit.records || room <= 0;
     return entries;
   }
 

@@ -94,6 +94,20 @@ export class SegmentTable {
     return Atomics.load(this.#fields, at) === wanted && state !== stateFree ? entry : undefined;
   }
 
+  /** Of the files, from a position on: exact at the bounds of segments, in proportion within one. */
+  bytesFrom(position: Offset): number {
+    let bytes = 0;
+    for (let number = this.last; number > 0 && number >= this.first; number -= 1) {
+      const entry = this.read(number);
+      if (entry === undefined) continue;
+      const records = entry.endOffset - entry.baseOffset;
+      const wanted = entry.endOffset - Math.max(position, entry.baseOffset);
+      if (records > 0 && wanted > 0) bytes += Math.round((entry.durableBytes * wanted) / records);
+      if (entry.baseOffset <= position) break;
+    }
+    return bytes;
+  }
+
   /** Writer: adds a segment. It becomes the last; `publish` makes the change known. */
   add(entry: SegmentEntry): void {
     const at = this.#indexOf(entry.number);

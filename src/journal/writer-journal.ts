@@ -14,6 +14,7 @@ import type { RecoveryReport } from "./recovery.ts";
 import type { RingFiller } from "./ring.ts";
 import { noStream } from "./segment.ts";
 import type { Range } from "./store.ts";
+import { SegmentTable } from "./table.ts";
 import { Listeners, Watermark } from "./watermark.ts";
 import type { WriterCommand, WriterDurable, WriterFigures, WriterMessage, WriterReady } from "./protocol.ts";
 
@@ -42,6 +43,7 @@ export class WriterJournal implements Journal {
   readonly #maxPendingBytes: number;
   readonly #minCommitIntervalMs: number;
   readonly #watermark: Watermark;
+  readonly #table: SegmentTable;
   readonly #stateListeners = new Listeners<[]>();
   readonly #noticeListeners = new Listeners<[notice: JournalNotice]>();
   #next: Offset;
@@ -68,6 +70,7 @@ export class WriterJournal implements Journal {
   constructor({ worker, commands, filler, ready, ...options }: WriterJournalOptions) {
     this.id = ready.id;
     this.share = { dir: options.dir, id: ready.id, table: ready.table };
+    this.#table = new SegmentTable(ready.table);
     this.recovered = ready.report;
     this.#worker = worker;
     this.#commands = commands;
@@ -176,6 +179,10 @@ export class WriterJournal implements Journal {
     const reached = this.#watermark.reached(to);
     this.#start();
     await reached;
+  }
+
+  bytesFrom(position: Offset): number {
+    return this.#table.bytesFrom(position);
   }
 
   stats(): JournalStats {

@@ -66,7 +66,7 @@ export interface RefusedEntry {
  * refused: the batch was refused for its content, and the sink cannot tell which entries are to blame: the same entries
  * come again in smaller batches, in order, until those that are refused alone are known and parked. As with except, the
  * sink may have written some of them, and its position must not have moved.
- * held: only of a batch with `moreFollows`: all of it is taken, and is durable with the first later batch that is answered with
+ * held: only of a batch with `moreFollows`, or of a kind that `holds`: all of it is taken, and is durable with the first later batch that is answered with
  * all. Until then nothing counts as delivered, and after a throw or a crash everything that was held comes again.
  */
 export type Written =
@@ -125,6 +125,12 @@ export interface SinkType<Settings extends z.ZodObject = z.ZodObject> {
   readonly settings: Settings;
   /** What a sink of this kind is given at once unless its configuration says otherwise; see `standardBatch`. */
   readonly batch?: Partial<BatchLimits>;
+  /**
+   * A sink of this kind may answer held to a batch without `moreFollows` too. It is then given a batch, if need be an empty
+   * one, once a second, so that it can make durable by time what it holds. When the gateway stops it is closed without a
+   * further batch: what it held and did not make durable comes again.
+   */
+  readonly holds?: boolean;
   readonly reference?: SinkReference;
   /** Called in the sink's worker, with validated settings. Throwing means: cannot be reached now, tried again with backoff. */
   open(settings: z.output<Settings>, context: SinkContext): Promise<Sink>;

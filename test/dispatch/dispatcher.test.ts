@@ -4,7 +4,7 @@ import { DatabaseSync } from "node:sqlite";
 import { describe, expect, test } from "vitest";
 import { listCursors, openCursor } from "../../src/journal/cursor.ts";
 import { toOffset } from "../../src/reading.ts";
-import { message, offsetsIn, openBench, patiently, range, reaches, statusOf } from "./open-dispatch.ts";
+import { message, offsetsIn, openBench, patiently, range, reaches, statusOf, totalErrors } from "./open-dispatch.ts";
 
 const never = new AbortController().signal;
 const rejection = { stream: "climate", reason: "invalid", issues: [{ path: "seq", message: "no" }] } as const;
@@ -32,7 +32,7 @@ describe("a sink", () => {
       parked: 0,
       passed: 2,
       expired: 0,
-      errors: 0,
+      errors: { transient: 0, refused: 0, misconfigured: 0 },
       lastError: undefined,
     });
     expect(bench.states).toEqual(["sqlite: starting", "sqlite: running"]);
@@ -67,7 +67,7 @@ describe("a sink", () => {
     await bench.append(500);
     const dispatcher = await bench.open({ sinks: [{ name: "sqlite" }, { name: "dead" }], handlers: [] });
     await reaches(dispatcher, "sqlite", 500);
-    await expect.poll(() => statusOf(dispatcher, "dead").errors, patiently).toBeGreaterThan(2);
+    await expect.poll(() => totalErrors(statusOf(dispatcher, "dead")), patiently).toBeGreaterThan(2);
     expect(statusOf(dispatcher, "dead")).toMatchObject({
       state: "retrying",
       position: 0,
@@ -76,7 +76,10 @@ describe("a sink", () => {
     });
     expect(statusOf(dispatcher, "dead").lagSeconds).toBeGreaterThan(0);
     expect(statusOf(dispatcher, "dead").lastError).toContain("b.db: unable to open database file");
-    expect(statusOf(dispatcher, "sqlite")).toMatchObject({ state: "running", errors: 0 });
+    expect(statusOf(dispatcher, "sqlite")).toMatchObject({
+      state: "running",
+      errors: { transient: 0, refused: 0, misconfigured: 0 },
+    });
     await rm(join(bench.dir, "b.db"), { recursive: true });
     await reaches(dispatcher, "dead", 500);
     expect(offsetsIn(join(bench.dir, "b.db"))).toEqual(range(0, 500));
@@ -111,7 +114,7 @@ describe("a sink", () => {
     await writeFile(join(bench.dir, "broken"), "");
     await bench.append(5);
     const dispatcher = await bench.open({ sinks: [{ name: "sqlite" }], handlers: [] });
-    await expect.poll(() => statusOf(dispatcher, "sqlite").errors, patiently).toBeGreaterThan(1);
+    await expect.poll(() => totalErrors(statusOf(dispatcher, "sqlite")), patiently).toBeGreaterThan(1);
     expect(statusOf(dispatcher, "sqlite").lastError).toContain("broken on purpose");
     await rm(join(bench.dir, "broken"));
     await reaches(dispatcher, "sqlite", 5);
@@ -159,7 +162,11 @@ describe("a record that cannot be written", () => {
     ]);
     expect(bench.parked()[0]?.["error"]).toMatch(/^invalid: seq: /);
     expect(Buffer.from(bench.parked()[0]?.["payload"] as Uint8Array).toString()).toBe(`{"seq":"two"}`);
-    expect(statusOf(dispatcher, "sqlite")).toMatchObject({ delivered: 4, parked: 1, errors: 0 });
+    expect(statusOf(dispatcher, "sqlite")).toMatchObject({
+      delivered: 4,
+      parked: 1,
+      errors: { transient: 0, refused: 0, misconfigured: 0 },
+    });
     expect(bench.logged).toEqual([
       expect.stringContaining("a record was parked, from offset 2 of stream climate: invalid"),
     ]);
@@ -191,7 +198,7 @@ describe("a record that cannot be written", () => {
     await bench.appendOne("nonsense");
     await bench.append(3);
     const dispatcher = await bench.open({ sinks: [{ name: "sqlite" }], handlers: [] });
-    await expect.poll(() => statusOf(dispatcher, "sqlite").errors, patiently).toBeGreaterThan(2);
+    await expect.poll(() => totalErrors(statusOf(dispatcher, "sqlite")), patiently).toBeGreaterThan(2);
     expect(statusOf(dispatcher, "sqlite")).toMatchObject({ position: 0, state: "retrying" });
     await rm(join(bench.dataDir, "parked.db"), { recursive: true });
     await reaches(dispatcher, "sqlite", 4);
@@ -237,7 +244,12 @@ describe("a handler", () => {
     await reaches(dispatcher, "on-climate", 4);
     expect(bench.lines("out")).toEqual(["0", "1", "1", "1", "1", "1", "1", "2", "2", "3"]);
     expect(bench.parked()).toMatchObject([{ sink: "on-climate", offset: 1, error: "cannot do one", attempts: 6 }]);
-    expect(statusOf(dispatcher, "on-climate")).toMatchObject({ delivered: 3, parked: 1, errors: 7, state: "running" });
+    expect(statusOf(dispatcher, "on-climate")).toMatchObject({
+      delivered: 3,
+      parked: 1,
+      errors: { transient: 7, refused: 0, misconfigured: 0 },
+      state: "running",
+    });
     expect(bench.logged).toEqual([expect.stringContaining("offset 1 of stream climate: cannot do one")]);
   });
 
@@ -278,7 +290,10 @@ describe("a handler", () => {
     const seen = bench.lines("out").map(Number);
     expect(new Set(seen)).toEqual(new Set([0, 1, 2, 3]));
     expect(seen.filter((offset) => offset === 2)).toHaveLength(2);
-    expect(statusOf(dispatcher, "on-climate")).toMatchObject({ errors: 1, state: "running" });
+    expect(statusOf(dispatcher, "on-climate")).toMatchObject({
+      errors: { transient: 1, refused: 0, misconfigured: 0 },
+      state: "running",
+    });
     expect(bench.states.join()).toContain("its worker ended with exit code 7");
   });
 });

@@ -79,11 +79,12 @@ export async function openBench(special: Partial<JournalOptions> = {}): Promise<
         config: { file: join(dir, "gateway.ts"), dataDir, sinks, handlers },
         journal,
         events,
-        log: { warn: record, error: record },
+        log: { info: record, warn: record, error: record },
         listCursors,
         publish: () => Promise.resolve(),
         backoff: { minimumMs: 20, maximumMs: 100 },
         statusMs: 20,
+        tickMs: 50,
         ...options,
       });
       onTestFinished(() => dispatcher.stop(AbortSignal.timeout(2_000)));
@@ -115,6 +116,9 @@ export function statusOf(dispatcher: Dispatcher, name: string): ConsumerStatus {
   if (found === undefined) throw new Error(`no status of ${name}`);
   return found;
 }
+
+export const totalErrors = ({ errors }: ConsumerStatus): number =>
+  errors.transient + errors.refused + errors.misconfigured;
 
 /** For expect.poll: until it is true, on a busy machine too. */
 export const patiently = { timeout: 60_000, interval: 5 };

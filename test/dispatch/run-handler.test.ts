@@ -21,6 +21,7 @@ test("a handler whose cursor lies before the journal's beginning, or that ends i
   const reader = {
     position: toOffset(0),
     lag: 0,
+    atLimit: false,
     seek() {
       reader.position = toOffset(10);
     },

@@ -168,6 +168,7 @@ describe("a start", () => {
             return reader.position;
           },
           lag: 0,
+          atLimit: false,
           read: (limit) => (durable === 0 ? [] : reader.read(limit)),
           seek: () => {},
           wait: () => Promise.resolve(),
