@@ -74,7 +74,8 @@ async function runOnce(open: () => Promise<Sink>, options: SinkRunnerOptions, on
     seek(await sink.position?.(), options);
     let held: Counts | undefined;
     let ahead: Chunk | undefined;
-    while (!stopping.aborted || (held !== undefined && !holds)) {
+    const mayStop = (): boolean => stopping.aborted && (held === undefined || holds);
+    while (!mayStop()) {
       const chunk = ahead ?? read(options);
       ahead = undefined;
       if (held === undefined) progress.holding(chunk?.oldestReceivedAt);

@@ -75,8 +75,9 @@ async function load(file: string): Promise<GatewayConfig> {
   throw new SluiceError("SLUICE_CONSUMER_FAILED", formatProblems(loaded.problems));
 }
 
-const findSink = ({ sinks }: GatewayConfig, { kind, name }: Consumer): SinkConfig | undefined =>
-  kind === "sink" ? sinks.find((one) => one.name === name) : undefined;
+function findSink({ sinks }: GatewayConfig, { kind, name }: Consumer): SinkConfig | undefined {
+  return kind === "sink" ? sinks.find((one) => one.name === name) : undefined;
+}
 
 async function runConsumer(
   config: GatewayConfig,
