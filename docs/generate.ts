@@ -10,6 +10,7 @@ import { errors } from "../src/errors.ts";
 import { createEvents } from "../src/events.ts";
 import { tcpSettings } from "../src/listener/tcp.ts";
 import { type Message, toOffset } from "../src/reading.ts";
+import { standardBatch, type SinkType } from "../src/sinks/sink.ts";
 import { sqlite } from "../src/sinks/sqlite.ts";
 import { brokerFigures, consumerFigures, createTelemetry, createTraffic } from "../src/telemetry.ts";
 
@@ -20,6 +21,7 @@ export async function generatePages(): Promise<ReadonlyMap<string, string>> {
   return new Map([
     ["configuration.md", toPage(configuration())],
     ["errors.md", toPage(errorTable())],
+    ["sinks.md", toPage(sinks())],
     ["metrics.md", toPage([...(await metrics()), ...sysTopics()])],
   ]);
 }
@@ -56,13 +58,48 @@ function configuration(): readonly string[] {
     ...toSections("Listener: `tcp({ … })`", toSetting(tcpSettings)),
     ...toSections("Handler: `on(stream, handler, { … })`", toSetting(handlerSettings)),
     ...toSections("Every sink", toSetting(sinkSettings.partial())),
-    ...toSections("Sink: `sqlite({ … })`", toSetting(sqlite().sink.settings)),
+    "What each kind of sink takes beside these is in [sinks.md](sinks.md).",
     "## Environment",
     "A variable that is empty counts as not set.",
     toTable(
       ["Variable", "Replaces", "Value"],
       Object.entries(overrides).map(([name, { setting, expected }]) => [code(name), setting, expected]),
     ),
+  ];
+}
+
+// Sinks
+
+const sinkTypes: readonly SinkType[] = [sqlite().sink];
+
+function sinks(): readonly string[] {
+  return [
+    "# Sinks",
+    [
+      "A sink is where readings go. Every sink has its own worker thread and its own cursor in the journal: one that is slow or away loses nothing and delays nobody.",
+      "What every sink takes (`name`, `only`, `from`, `batch`, `retry`, `timeoutMs`) is in [configuration.md](configuration.md#every-sink); what is promised in [delivery.md](delivery.md).",
+      "A reading is identified for ever by (gateway id, offset), and each sink writes both. A sink of your own is made the same way: `defineSink` in any TypeScript file that the configuration imports.",
+    ].join("\n"),
+    toTable(
+      ["Sink", "How often a reading is there"],
+      sinkTypes.map(({ type, reference }) => [`[${type}](#${type})`, reference?.once.split(/(?<=\.) /)[0] ?? ""]),
+    ),
+    ...sinkTypes.flatMap(toSinkSections),
+  ];
+}
+
+function toSinkSections({ type, settings, batch, reference }: SinkType): readonly string[] {
+  if (reference === undefined) throw new Error(`the sink ${type} has no reference`);
+  const { records, bytes, lingerMs } = { ...standardBatch, ...batch };
+  const [title = "", ...tables] = toSections(type, toSetting(settings));
+  return [
+    title,
+    reference.writes,
+    ["```ts", reference.example, "```"].join("\n"),
+    `**How often.** ${reference.once}`,
+    ...tables,
+    `Unless \`batch\` says otherwise, a write has at most ${records} readings or about ${toNumber("Bytes", bytes)} of the journal, and a reading waits ${lingerMs} ms at most for others.`,
+    ...reference.notes,
   ];
 }
 

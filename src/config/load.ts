@@ -125,6 +125,11 @@ function checkNames(given: unknown): readonly Sentence[] {
       const sentence = `is the name of ${first} too: give one of them another name with { name: "…" }, got ${showGiven(name, [])}`;
       problems.push({ path: [...path, "name"], sentence });
     }
+    for (const [index, stream] of toList((Object(definition.given) as { only?: unknown }).only).entries()) {
+      if (definition.kind !== "sink" || typeof stream !== "string" || streamNames.has(stream)) continue;
+      const sentence = `expected the name of a stream that is in \`streams\`, got ${showGiven(stream, [])}`;
+      problems.push({ path: [...path, "only", index], sentence });
+    }
     if (definition.kind === "handler" && !streamNames.has(definition.stream?.name)) {
       const got = showGiven(definition.stream?.name, []);
       problems.push({ path, sentence: `expected a stream that is in \`streams\`, got ${got}` });

@@ -33,6 +33,12 @@ const sqliteSettings = z.strictObject({
 export const sqlite = defineSink({
   type: "sqlite",
   settings: sqliteSettings,
+  reference: {
+    writes: "Into a table of a SQLite file that other processes read meanwhile.",
+    once: "Exactly once: rows and cursor are one transaction.",
+    notes: [],
+    example: "sqlite()",
+  },
   open: ({ path }, { gateway, dataDir }) => openSqlite(path ?? join(dataDir, "telemetry.db"), gateway),
 });
 

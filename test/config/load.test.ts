@@ -180,7 +180,7 @@ describe("what is wrong with a configuration", () => {
       "streams[1].schema: expected a zod 4 schema, such as z.object({ … }), got an object",
       "handlers[0]: expected a function as the second argument of on(), got 5",
       "sinks[0].path: expected a string, got 5",
-      "sinks[1].file: unknown; known here: path, name",
+      "sinks[1].file: unknown; known here: path, name, only, from, batch, retry, timeoutMs",
       "sinks[3]: expected a sink such as sqlite(), got 7",
       'http.host: expected a loopback address such as 127.0.0.1, because this server asks for no credentials, got "0.0.0.0"',
       'http.port: expected a number, got "8080"',
@@ -200,6 +200,22 @@ describe("what is wrong with a configuration", () => {
     ]);
   });
 
+  test("is found in what every sink takes: streams that do not exist, batches and pauses out of bounds", async () => {
+    const folder = await openFolder();
+    const problems = await folder.problems(`${imports}
+      export default defineGateway({ streams: [climate], sinks: [
+        sqlite({ only: ["climate", "climbate"], from: "end", batch: { records: 0, size: 1 }, retry: { maximumMs: 0 }, timeoutMs: 1 }),
+      ] });`);
+    expect(problems.map(({ path, expected }) => `${path}: ${expected}`)).toEqual([
+      'sinks[0].from: expected one of start, now, got "end"',
+      "sinks[0].batch.records: expected at least 1, got 0",
+      "sinks[0].batch.size: unknown; known here: records, bytes, lingerMs",
+      "sinks[0].retry.maximumMs: expected at least 1, got 0",
+      "sinks[0].timeoutMs: expected at least 100, got 1",
+      'sinks[0].only[1]: expected the name of a stream that is in `streams`, got "climbate"',
+    ]);
+  });
+
   test("is found in the settings of a user's sink too, and unknown keys there are named", async () => {
     const folder = await openFolder();
     const problems = await folder.problems(`${imports}
@@ -209,7 +225,7 @@ describe("what is wrong with a configuration", () => {
     expect(lines(problems)).toEqual([
       "sinks[0].width: expected a number, got nothing",
       "sinks[0].deep.a: expected a string, got nothing",
-      "sinks[0].widht: unknown; known here: width, deep, name",
+      "sinks[0].widht: unknown; known here: width, deep, name, only, from, batch, retry, timeoutMs",
       "sinks[1]: expected a sink such as sqlite(), got an object",
       "sinks[2]: expected an object with the sink's settings, got 5",
       'sinks[2].name: is the name of sinks[0] too: give one of them another name with { name: "…" }, got "print"',

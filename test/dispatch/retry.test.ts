@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { createBackoff } from "../../src/dispatch/retry.ts";
+import { createBackoff, toFailure } from "../../src/dispatch/retry.ts";
 
 const never = new AbortController().signal;
 
@@ -27,6 +27,32 @@ describe("backoff", () => {
     expect(await pausesOf(0)).toEqual([0, 0, 0, 0, 0]);
   });
 
+  test("waits about the longest time for what only a person can mend, and as long as a server asks for", async () => {
+    const original = globalThis.setTimeout;
+    const pauseOf = async (
+      random: number,
+      failure: { kind?: "misconfigured"; retryAfterMs?: number },
+    ): Promise<number> => {
+      const backoff = createBackoff({ minimumMs: 50, maximumMs: 300, random: () => random });
+      let pauseMs = Number.NaN;
+      globalThis.setTimeout = ((run: () => void, ms: number) => {
+        pauseMs = ms;
+        return original(run, 0);
+      }) as typeof setTimeout;
+      try {
+        await backoff.pause(never, failure);
+      } finally {
+        globalThis.setTimeout = original;
+      }
+      return pauseMs;
+    };
+    expect(await pauseOf(0, { kind: "misconfigured" })).toBe(150);
+    expect(await pauseOf(1, { kind: "misconfigured" })).toBe(300);
+    expect(await pauseOf(1, { retryAfterMs: 20_000 })).toBe(20_000);
+    expect(await pauseOf(1, { retryAfterMs: 1 })).toBe(50);
+    expect(await pauseOf(1, { retryAfterMs: 1e12 })).toBe(3_600_000);
+  });
+
   test("begins again after a success", async () => {
     const backoff = createBackoff({ minimumMs: 1, random: () => 0 });
     await backoff.pause(never);
@@ -45,4 +71,18 @@ describe("backoff", () => {
     await backoff.pause(controller.signal);
     expect(backoff.attempts).toBe(2);
   });
+});
+
+test("a failure is read by its form, and everything else is transient", () => {
+  expect(toFailure(Object.assign(new Error("no table"), { kind: "misconfigured" }))).toMatchObject({
+    kind: "misconfigured",
+    message: "no table",
+  });
+  expect(toFailure(Object.assign(new Error("busy"), { retryAfterMs: 5 }))).toMatchObject({
+    kind: "transient",
+    retryAfterMs: 5,
+  });
+  expect(toFailure(Object.assign(new Error("busy"), { retryAfterMs: "5" })).retryAfterMs).toBeUndefined();
+  expect(toFailure("text")).toMatchObject({ kind: "transient", message: "text" });
+  expect(toFailure(undefined)).toMatchObject({ kind: "transient" });
 });

@@ -1,11 +1,20 @@
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { runSink } from "../../src/dispatch/runner.ts";
 import { toOffset } from "../../src/reading.ts";
 import type { Batch, Offset } from "../../src/reading.ts";
 import type { Written } from "../../src/sinks/sink.ts";
 
 /** A runner of batches of two over a journal of `size` records, which stops when nothing is left to be read. */
-async function run(size: number, write: (batch: Batch, stop: () => void, seek: (to: number) => void) => Written) {
+async function run(
+  size: number,
+  write: (
+    batch: Batch,
+    stop: () => void,
+    seek: (to: number) => void,
+    position: () => number,
+  ) => Written | Promise<Written>,
+  { holds = false, waits = 0 } = {},
+) {
   const stopping = new AbortController();
   const stop = (): void => stopping.abort();
   const seek = (to: number): void => {
@@ -44,14 +53,15 @@ async function run(size: number, write: (batch: Batch, stop: () => void, seek: (
       })) as never[];
     },
     wait() {
-      stop();
+      waits -= 1;
+      if (waits < 0) stop();
       return Promise.resolve();
     },
     [Symbol.dispose]: () => {},
   };
   const open = () =>
     Promise.resolve({
-      write: (batch: Batch) => Promise.resolve().then(() => write(batch, stop, seek)),
+      write: (batch: Batch) => Promise.resolve().then(() => write(batch, stop, seek, () => reader.position)),
       [Symbol.asyncDispose]: () => Promise.resolve(),
     });
   await runSink(open, {
@@ -69,6 +79,7 @@ async function run(size: number, write: (batch: Batch, stop: () => void, seek: (
     backoff: { minimumMs: 1, maximumMs: 1 },
     batch: { records: 2, bytes: 100, lingerMs: 0 },
     timeoutMs: 60_000,
+    holds,
     stopping: stopping.signal,
     abort: new AbortController().signal,
   });
@@ -134,4 +145,44 @@ test("a sink that holds back the last batch has failed", async () => {
     return { kind: lives === 1 ? "held" : "all" };
   });
   expect(result).toMatchObject({ commits: [1], failures: ["the sink holds a batch that is the last"] });
+});
+
+test("while a sink writes, the next batch is read, and no more than that", async () => {
+  const reads: number[] = [];
+  await run(9, async (_batch, _stop, _seek, position) => {
+    await Promise.resolve();
+    reads.push(position());
+    return { kind: "all" };
+  });
+  expect(reads).toEqual([4, 6, 8, 9, 9]);
+});
+
+describe("a sink that holds what it has for longer", () => {
+  test("is given an empty batch while nothing comes, until it has made all of it durable", async () => {
+    const batches: number[] = [];
+    const result = await run(
+      3,
+      (batch) => {
+        batches.push(batch.entries.length);
+        return { kind: batches.length < 5 ? "held" : "all" };
+      },
+      { holds: true, waits: 3 },
+    );
+    expect(batches).toEqual([2, 1, 0, 0, 0]);
+    expect(result).toEqual({ commits: [3], counts: [{ delivered: 3, parked: 0, passed: 0 }], failures: [] });
+  });
+
+  test("is closed without a further batch when the gateway stops, and nothing of what it held counts", async () => {
+    const batches: number[] = [];
+    const result = await run(
+      3,
+      (batch) => {
+        batches.push(batch.entries.length);
+        return { kind: "held" };
+      },
+      { holds: true },
+    );
+    expect(batches).toEqual([2, 1, 0]);
+    expect(result).toEqual({ commits: [], counts: [], failures: [] });
+  });
 });
