@@ -116,20 +116,21 @@ describe("a sink that fails", () => {
   });
 });
 
-describe("the settings of a sink", () => {
-  const configured = (settings: string): string => `const one = sinkOf("one", async ({ entries, next }) => {
-      appendFileSync(join(dir, "batches"), entries.length + "\\n");
-      for (const { offset } of entries) appendFileSync(join(dir, "out"), offset + "\\n");
-      return { kind: "all" };
-    });
-    export default defineGateway({ streams: [climate, other], sinks: [one(${settings})] });`;
-  const one = { sinks: [{ name: "one" }], handlers: [] };
-  const appendOther = async ({ journal }: Bench): Promise<void> => {
-    const message = { topic: "other/d1", payload: Buffer.from(`{"seq":1}`), clientId: "d1", deviceId: "d1" };
-    journal.append({ ...message, receivedAt: Date.now(), qos: 1, packetId: 0 }, "other");
-    await journal.flush();
-  };
+const configured = (settings: string): string => `const one = sinkOf("one", async ({ entries, next }) => {
+    appendFileSync(join(dir, "batches"), entries.length + "\\n");
+    for (const { offset } of entries) appendFileSync(join(dir, "out"), offset + "\\n");
+    return { kind: "all" };
+  });
+  export default defineGateway({ streams: [climate, other], sinks: [one(${settings})] });`;
 
+const appendOther = async ({ journal }: Bench): Promise<void> => {
+  const message = { topic: "other/d1", payload: Buffer.from(`{"seq":1}`), clientId: "d1", deviceId: "d1" };
+  journal.append({ ...message, receivedAt: Date.now(), qos: 1, packetId: 0 }, "other");
+  await journal.flush();
+};
+
+describe("the settings of a sink", () => {
+  const one = { sinks: [{ name: "one" }], handlers: [] };
   test("`only` gives it the readings of these streams, and counts what it passes", async () => {
     const bench = await openBench();
     await bench.configure(configured(`{ only: ["other"] }`));
