@@ -15,5 +15,6 @@ export { redis } from "./sinks/redis.ts";
 export { defineSink, SinkError } from "./sinks/sink.ts";
 export type { BatchLimits, RefusedEntry, Sink, SinkContext, SinkDefinition, SinkType, Written } from "./sinks/sink.ts";
 export { sqlite } from "./sinks/sqlite.ts";
+export { stdout } from "./sinks/stdout.ts";
 export { defineStream } from "./validate/stream.ts";
 export type { ReadingOf, StreamDefinition } from "./validate/stream.ts";

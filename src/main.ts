@@ -127,18 +127,23 @@ function stopOnSignal(gateway: Gateway, config: GatewayConfig, log: Logger, flus
   process.on("SIGINT", onSignal);
 }
 
-/** JSON lines, or readable ones on a terminal. Writing never blocks the event loop. */
-function createLogger({ log: { level } }: GatewayConfig): { readonly log: Logger; readonly flush: () => void } {
+/**
+ * JSON lines, or readable ones on a terminal; to standard error when a sink writes readings to standard output. Writing
+ * never blocks the event loop, nor the sink: asking for `process.stdout` makes a pipe non-blocking.
+ */
+function createLogger({ log: { level }, sinks }: GatewayConfig): { readonly log: Logger; readonly flush: () => void } {
   const options: LoggerOptions = { level, base: null, timestamp: pino.stdTimeFunctions.isoTime };
-  if (process.stdout.isTTY) {
+  const { fd, isTTY } = sinks.some(({ type }) => type === "stdout") ? process.stderr : process.stdout;
+  if (isTTY) {
     const stream: DestinationStream = pretty({
+      destination: fd,
       ignore: "pid,hostname",
       translateTime: "SYS:HH:MM:ss",
       singleLine: true,
     });
     return { log: pino(options, stream), flush: () => {} };
   }
-  const stream = pino.destination({ fd: 1, sync: false });
+  const stream = pino.destination({ fd, sync: false });
   return {
     log: pino(options, stream),
     flush: () => {

@@ -156,10 +156,12 @@ export interface CommonSinkSettings {
   readonly timeoutMs?: number;
 }
 
-type Given<Settings extends z.ZodObject> = z.input<Settings> & CommonSinkSettings;
+/** The type that zod gives to an object without settings would forbid the common ones. */
+type Own<Settings extends z.ZodObject> = string extends keyof z.input<Settings> ? unknown : z.input<Settings>;
+type Given<Settings extends z.ZodObject> = Own<Settings> & CommonSinkSettings;
 /** The argument may be left out when every setting may. */
 type Arguments<Settings extends z.ZodObject> =
-  Partial<z.input<Settings>> extends z.input<Settings> ? [given?: Given<Settings>] : [given: Given<Settings>];
+  Partial<Own<Settings>> extends Own<Settings> ? [given?: Given<Settings>] : [given: Given<Settings>];
 
 /**
  * Makes the factory of a kind of sink: `export const print = defineSink({ type: "print", settings: z.object({}), open })`, then
