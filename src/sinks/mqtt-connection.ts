@@ -23,7 +23,7 @@ export interface MqttConnection extends AsyncDisposable {
   /** What the broker has said that it takes. */
   readonly limits: { readonly receiveMaximum: number; readonly packetBytes: number };
   /** Rejects when the connection breaks or the signal aborts. After a rejection of any kind the connection is gone. */
-  during<T>(signal: AbortSignal, work: (isBroken: () => boolean) => Promise<T>): Promise<T>;
+  during<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T>;
 }
 
 interface ConnectOptions {
@@ -131,7 +131,7 @@ function watch(client: MqttClient, place: string): MqttConnection["during"] {
     const onAbort = (): void => abandon(toEnd(place, signal));
     signal.addEventListener("abort", onAbort, { once: true });
     try {
-      return await Promise.race([work(() => broken !== undefined), failed.promise]);
+      return await Promise.race([work(), failed.promise]);
     } catch (cause) {
       abandon(explainReason(place, cause));
       throw broken;

@@ -104,9 +104,7 @@ function createSink(first: MqttConnection, connect: Connect, settings: MqttSetti
       if (plan.kind === "except") return plan;
       const { client } = connection;
       try {
-        const refused = await connection.during(signal, (isBroken) =>
-          publishAll(client, plan.messages, { inFlight, isBroken }),
-        );
+        const refused = await connection.during(signal, () => publishAll(client, plan.messages, inFlight));
         return toWritten(refused);
       } catch (cause) {
         if (!isStrangeAnswer(cause)) throw cause;
@@ -226,21 +224,16 @@ const aboutContent: Readonly<Record<number, string>> = {
   0x99: "the broker refuses its payload",
 };
 
-interface PublishOptions {
-  readonly inFlight: number;
-  readonly isBroken: () => boolean;
-}
-
 /** Sends them in order, so many unacknowledged at a time, and waits for all acknowledgements. */
 async function publishAll(
   client: MqttClient,
   messages: readonly Message[],
-  { inFlight, isBroken }: PublishOptions,
+  inFlight: number,
 ): Promise<readonly RefusedEntry[]> {
   const refused: RefusedEntry[] = [];
   let next = 0;
   async function publishNext(): Promise<void> {
-    for (let message = messages[next++]; message !== undefined && !isBroken(); message = messages[next++]) {
+    for (let message = messages[next++]; message !== undefined; message = messages[next++]) {
       const { topic, payload, options, entry } = message;
       try {
         await client.publishAsync(topic, payload, options);
