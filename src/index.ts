@@ -10,6 +10,7 @@ export type { Handler, HandlerContext, HandlerDefinition, HandlerPublish } from 
 export { tcp } from "./listener/tcp.ts";
 export type { ListenerDefinition } from "./listener/tcp.ts";
 export type { Batch, Entry, Issue, Offset, QoS, Reading, UnixMs } from "./reading.ts";
+export { files } from "./sinks/files/files.ts";
 export { defineSink, SinkError } from "./sinks/sink.ts";
 export type { BatchLimits, RefusedEntry, Sink, SinkContext, SinkDefinition, SinkType, Written } from "./sinks/sink.ts";
 export { sqlite } from "./sinks/sqlite.ts";
