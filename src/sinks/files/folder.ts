@@ -53,25 +53,12 @@ type State = z.output<typeof stateSchema>;
 
 /** Makes it, or finishes what a crash has left. `owner` is what the names of this sink's files begin with: `<gateway>.<sink>.` */
 export function openFolder(path: string, owner: string): Folder {
-  const stateFolder = join(path, ".sluice");
-  const stateFile = join(stateFolder, `${owner}json`);
-  const made = mkdirSync(stateFolder, { recursive: true });
+  const hidden = join(path, ".sluice");
+  const stateFile = join(hidden, `${owner}json`);
+  const made = mkdirSync(hidden, { recursive: true });
   if (made !== undefined) foldersOf(dirname(made), relative(dirname(made), stateFile)).forEach(syncFolder);
   const { ino } = statSync(path);
-  let position = recover();
-
-  function recover(): Offset | undefined {
-    const state = readState(stateFile);
-    // A rename that this process sees may not be on disk yet.
-    syncFolder(stateFolder);
-    if (state !== undefined) putInPlace(state.files);
-    for (const name of readdirSync(stateFolder)) {
-      if (name.startsWith(owner) && name.endsWith(".tmp")) unlinkSync(join(stateFolder, name));
-    }
-    return state === undefined ? undefined : toOffset(state.position);
-  }
-
-  const temporary = (file: string): string => join(stateFolder, `${basename(file)}.tmp`);
+  let position = recover(path, hidden, stateFile, owner);
 
   async function write(files: readonly NewFile[], signal: AbortSignal): Promise<readonly string[]> {
     if (statSync(path, { throwIfNoEntry: false })?.ino !== ino) throw new Error("the folder was moved or deleted");
@@ -79,7 +66,7 @@ export function openFolder(path: string, owner: string): Folder {
     for (const file of files) {
       const pieces = file.pieces();
       if (pieces.length === 0) continue;
-      writeFile(temporary(file.path), pieces);
+      writeFile(temporary(hidden, file.path), pieces);
       written.push(file.path);
       // Disk and compression block the thread: here the signal is heard.
       await setImmediate();
@@ -88,34 +75,47 @@ export function openFolder(path: string, owner: string): Folder {
     return written;
   }
 
-  /** Those that are there already were renamed before a crash. */
-  function putInPlace(files: readonly string[]): void {
-    for (const file of files.filter((one) => existsSync(temporary(one)))) {
-      mkdirSync(join(path, dirname(file)), { recursive: true });
-      renameSync(temporary(file), join(path, file));
-    }
-    const folders = new Set(files.flatMap((file) => foldersOf(path, file)));
-    for (const folder of [...folders, stateFolder]) if (existsSync(folder)) syncFolder(folder);
-  }
-
   return {
     get position() {
       return position;
     },
     async close(files, to, signal) {
       const state: State = { version: 1, position: to, files: [...(await write(files, signal))] };
-      const pieces = [Buffer.from(JSON.stringify(state))];
-      writeFile(`${stateFile}.tmp`, pieces);
-      syncFolder(stateFolder);
+      writeFile(`${stateFile}.tmp`, [Buffer.from(JSON.stringify(state))]);
+      syncFolder(hidden);
       renameSync(`${stateFile}.tmp`, stateFile);
-      syncFolder(stateFolder);
-      putInPlace(state.files);
+      syncFolder(hidden);
+      putInPlace(path, hidden, state.files);
       position = to;
     },
     async closeBeside(files, signal) {
-      putInPlace(await write(files, signal));
+      putInPlace(path, hidden, await write(files, signal));
     },
   };
+}
+
+const temporary = (hidden: string, file: string): string => join(hidden, `${basename(file)}.tmp`);
+
+function recover(path: string, hidden: string, stateFile: string, owner: string): Offset | undefined {
+  const state = readState(stateFile);
+  // A rename that this process sees may not be on disk yet.
+  syncFolder(hidden);
+  if (state !== undefined) putInPlace(path, hidden, state.files);
+  for (const name of readdirSync(hidden)) {
+    if (name.startsWith(owner) && name.endsWith(".tmp")) unlinkSync(join(hidden, name));
+  }
+  return state === undefined ? undefined : toOffset(state.position);
+}
+
+/** Those that have no .tmp were renamed before a crash. */
+function putInPlace(path: string, hidden: string, files: readonly string[]): void {
+  for (const file of files) {
+    if (!existsSync(temporary(hidden, file))) continue;
+    mkdirSync(join(path, dirname(file)), { recursive: true });
+    renameSync(temporary(hidden, file), join(path, file));
+  }
+  const folders = new Set([...files.flatMap((file) => foldersOf(path, file)), hidden]);
+  for (const folder of folders) if (existsSync(folder)) syncFolder(folder);
 }
 
 function readState(path: string): State | undefined {
