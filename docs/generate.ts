@@ -11,6 +11,7 @@ import { createEvents } from "../src/events.ts";
 import { tcpSettings } from "../src/listener/tcp.ts";
 import { type Message, toOffset } from "../src/reading.ts";
 import { standardBatch, type SinkType } from "../src/sinks/sink.ts";
+import { files } from "../src/sinks/files/files.ts";
 import { sqlite } from "../src/sinks/sqlite.ts";
 import { brokerFigures, consumerFigures, createTelemetry, createTraffic } from "../src/telemetry.ts";
 
@@ -70,7 +71,7 @@ function configuration(): readonly string[] {
 
 // Sinks
 
-const sinkTypes: readonly SinkType[] = [sqlite().sink];
+const sinkTypes: readonly SinkType[] = [files().sink, sqlite().sink];
 
 function sinks(): readonly string[] {
   return [

@@ -36,10 +36,14 @@ function parseLines(bytes: Uint8Array): ClosedFile["rows"] {
   return lines.map((line) => JSON.parse(line) as Readonly<Record<string, unknown>>);
 }
 
+/** The reader's own takes a byte order mark at the beginning of a text away. */
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
 function readParquet(bytes: Buffer): Promise<ClosedFile["rows"]> {
   const { buffer, byteOffset, byteLength } = bytes;
   return parquetReadObjects({
     file: buffer.slice(byteOffset, byteOffset + byteLength) as ArrayBuffer,
+    parsers: { stringFromBytes: (text: Uint8Array) => utf8.decode(text) },
     compressors: { GZIP: (input) => gunzipSync(input), ZSTD: (input) => zstdDecompressSync(input) },
   });
 }

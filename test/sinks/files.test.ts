@@ -278,8 +278,8 @@ describe("the sink of files says what is wrong with", () => {
     const context = await openContext();
     const sink = await openSink(context, atOnce);
     await rename(folderOf(context), `${folderOf(context)}.1`);
-    await expect(sink.write(makeBatch([0]), never)).rejects.toThrow(/files: the folder was moved or deleted/);
     await mkdir(folderOf(context));
+    await expect(sink.write(makeBatch([0]), never)).rejects.toThrow(/files: the folder was moved or deleted/);
     await expect(sink.write(makeBatch([0]), never)).rejects.toThrow("failed");
     await sink[Symbol.asyncDispose]();
     expect(await readdir(folderOf(context))).toEqual([]);

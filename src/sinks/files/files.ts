@@ -3,7 +3,7 @@
 //   <path>/stream=climate/date=2026-11-24/hour=13/<gateway>.<sink>.<first offset>-<last offset>.ndjson.gz
 //
 // The hour is that of the gateway's receipt, in UTC: it only goes forward, so that few files are open however wrong the clock of
-// a device is, and an hour that is over gets no further files. What is in open files is held in memory, and in the journal,
+// a device is, and an hour gets no further files once a later one has its first. What is in open files is held in memory, and in the journal,
 // until all of them are closed at once; see folder.ts for how.
 
 import { join, resolve } from "node:path";
@@ -75,7 +75,23 @@ type Settings = z.output<typeof filesSettings>;
 export const files = defineSink({
   type: "files",
   settings: filesSettings,
+  // Nobody sees a reading before its file is closed.
+  batch: { lingerMs: 200 },
   holds: true,
+  reference: {
+    writes:
+      'Into files below a folder: `stream=climate/date=2026-11-24/hour=13/<gateway>.<sink>.<first offset>-<last offset>.ndjson`, as Hive, DuckDB, Spark and others partition them. A line of ndjson is `{"gateway","offset","stream","device","topic","time","receivedAt","data"}`. Parquet has columns of the same names, times as timestamps and `data` as JSON text.',
+    once: "Exactly once in closed files: they and the position behind them are made durable together. A replay writes its readings once more.",
+    notes: [
+      "Until its file is closed a reading is held in memory, and in the journal: it counts as lag, and after a crash it is written again from there. All files are closed together, when `rotate` says so, at each full hour, and when the gateway stops. A closed file is complete, on disk and never changed; you may move or delete it.",
+      "The date and the hour are those of the gateway's receipt, in UTC, not of `time`: so a device whose clock is wrong or that sends what it kept for days opens no other files, and an hour gets no further files once a later one has its first. Look for a measurement by the column `time`, in the hours since then.",
+      "A stream has at least one file for each rotation in which it had a reading, so many streams with few readings make many small files: a larger `timeMs` makes fewer. They are not put together later.",
+      "The folder may be shared by several gateways and sinks. Its hidden folder `.sluice` holds the position of each sink, under the gateway's id and the sink's name, and files that are being written; leave it there. Without it, and after the sink was renamed, the gateway's own cursor counts.",
+      "A replay writes files of its own, with `replay` in their names, beside those that are there; delete what they replace, or take one row of each (gateway, offset).",
+      "Parked is only what cannot be written as JSON, such as a BigInt.",
+    ],
+    example: 'files({ path: "/srv/telemetry", format: "parquet", compression: "zstd", rotate: { timeMs: 600_000 } })',
+  },
   open: async ({ format, compression, ...settings }, context) => {
     const place = { path: settings.path ?? join(context.dataDir, "files"), rotate: settings.rotate, context };
     if (format === "ndjson" && compression !== "snappy") return openFiles(createNdjson(compression), place);
