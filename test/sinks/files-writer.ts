@@ -1,7 +1,7 @@
 // A gateway as far as the sink of files knows one, to be killed: writes `count` readings of three streams in batches of random
-// sizes, from the sink's position on. Arguments: folder, format, count. Ends when the last file is closed.
+// sizes, from the sink's position on. Arguments: folder, format, count. Says when it begins; ends when the last file is closed.
 
-import { argv } from "node:process";
+import { argv, stdout } from "node:process";
 import { toOffset } from "../../src/reading.ts";
 import type { Entry } from "../../src/reading.ts";
 import { files } from "../../src/sinks/files/files.ts";
@@ -12,6 +12,7 @@ const settings = type.settings.parse({ path, format, rotate: { bytes: 8_000 } })
 const context = { gateway: "gateway-1", dataDir: path, name: "files", streams: [], warn: () => {} };
 await using sink = await type.open(settings, context);
 let next = (await sink.position?.()) ?? 0;
+stdout.write("begins\n");
 
 while (next < Number(count)) {
   const to = Math.min(Number(count), next + 1 + Math.floor(Math.random() * 20));

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { toOffset } from "../../src/reading.ts";
 import type { Entry } from "../../src/reading.ts";
@@ -56,6 +56,8 @@ function toExpected({
   return { gateway: "gateway-1", offset, stream, device: deviceId, topic, time: at, receivedAt, data: written };
 }
 
+const offsetOf = (row: object): number => (row as { readonly offset: number }).offset;
+
 /** A row of Parquet in the form of a document. */
 const toDocument = (row: Readonly<Record<string, unknown>>): object => ({
   ...row,
@@ -91,7 +93,6 @@ describe("what goes into files comes out, whatever it is", () => {
           await sink[Symbol.asyncDispose]();
           const rows = (await readClosed(path)).flatMap((file) => file.rows);
           const found = settings.format === "parquet" ? rows.map(toDocument) : rows;
-          const offsetOf = (row: object): number => (row as { readonly offset: number }).offset;
           expect([...found].sort((a, b) => offsetOf(a) - offsetOf(b))).toEqual(entries.map(toExpected));
         } finally {
           rmSync(path, { recursive: true, force: true });

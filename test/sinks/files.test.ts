@@ -36,6 +36,8 @@ const toBatch = (entries: readonly Entry[], next = (entries.at(-1)?.offset ?? 0)
   next: toOffset(next),
 });
 
+const messageOf = (given: object): string | undefined => type.settings.safeParse(given).error?.issues[0]?.message;
+
 /** The clock of the gateway; it stands still. */
 function setClock(text: string): void {
   vi.useFakeTimers({ toFake: ["Date"] });
@@ -301,7 +303,6 @@ describe("the sink of files says what is wrong with", () => {
   });
 
   test("a compression that the format has not, and bounds", () => {
-    const messageOf = (given: object): string | undefined => type.settings.safeParse(given).error?.issues[0]?.message;
     expect(messageOf({ compression: "snappy" })).toBe(
       "snappy is a compression of parquet: expected none, gzip or zstd",
     );

@@ -30,7 +30,7 @@ import type { Offset } from "../../reading.ts";
 import { SinkError } from "../sink.ts";
 
 /** A file that is to be closed. */
-export interface NewFile {
+interface NewFile {
   /** Relative to the folder; its last part is in no other file's path. */
   readonly path: string;
   readonly pieces: () => readonly Uint8Array[];

@@ -4,7 +4,7 @@ import type { Batch } from "../../reading.ts";
 import type { Written } from "../sink.ts";
 
 /** `Row` is an entry in the form that the format writes. */
-export type Rows<Row> =
+type Rows<Row> =
   /** One for each entry of the batch, in its order. */
   { readonly kind: "rows"; readonly rows: readonly Row[] } | (Written & { readonly kind: "except" });
 

@@ -2,7 +2,7 @@
 // as it is large. Which columns there are is table.ts.
 
 import { gzipSync, zstdCompressSync } from "node:zlib";
-import type { ColumnSource } from "hyparquet-writer";
+import type * as library from "hyparquet-writer";
 import type { RefusedEntry } from "../sink.ts";
 import type { Contents, Format } from "./format.ts";
 import type { Cell, Cells, Column, Table } from "./table.ts";
@@ -17,12 +17,12 @@ const codecs = { none: "UNCOMPRESSED", snappy: "SNAPPY", gzip: "GZIP", zstd: "ZS
 /** Snappy comes with the library. */
 const compressors = { GZIP: gzipSync, ZSTD: zstdCompressSync };
 
-type Library = typeof import("hyparquet-writer");
+type Library = typeof library;
 /** An entry may have several rows, or none. */
 type Rows = readonly Cells[];
 
 export async function openParquet(table: Table, compression: keyof typeof codecs = "snappy"): Promise<Format<Rows>> {
-  const library = await import("hyparquet-writer");
+  const writer: Library = await import("hyparquet-writer");
   return {
     extension: "parquet",
     toRows({ gateway, entries }) {
@@ -36,7 +36,7 @@ export async function openParquet(table: Table, compression: keyof typeof codecs
       const [first, ...others] = refused;
       return first === undefined ? { kind: "rows", rows } : { kind: "except", refused: [first, ...others] };
     },
-    createContents: (stream) => createContents(library, codecs[compression], table.columnsOf(stream)),
+    createContents: (stream) => createContents(writer, codecs[compression], table.columnsOf(stream)),
   };
 }
 
@@ -58,7 +58,8 @@ function createContents(
 
   function endGroup(): void {
     const columnData = columns.map((column, index) => toSource(column, group.cells[index] ?? []));
-    file.write({ columnData, rowGroupSize: group.rows });
+    // In memory nothing is waited for.
+    void file.write({ columnData, rowGroupSize: group.rows });
     group = startGroup();
   }
 
@@ -79,13 +80,13 @@ function createContents(
     finish() {
       if (group.rows > 0) endGroup();
       if (file.num_rows === 0n) return [];
-      file.finish();
+      void file.finish();
       return [bytes.getBytes()];
     },
   };
 }
 
-function toSource({ name, type, encoding }: Column, cells: readonly Cell[]): ColumnSource {
+function toSource({ name, type, encoding }: Column, cells: readonly Cell[]): library.ColumnSource {
   const isWhole = type === "INT64" || type === "TIMESTAMP";
   const data = isWhole ? cells.map((cell) => (cell === null ? null : BigInt(cell))) : [...cells];
   return encoding === undefined ? { name, data } : { name, data, encoding };
