@@ -13,6 +13,7 @@ import { type Message, toOffset } from "../src/reading.ts";
 import { mqtt } from "../src/sinks/mqtt.ts";
 import { redis } from "../src/sinks/redis.ts";
 import { standardBatch, type SinkType } from "../src/sinks/sink.ts";
+import { files } from "../src/sinks/files/files.ts";
 import { sqlite } from "../src/sinks/sqlite.ts";
 import { stdout } from "../src/sinks/stdout.ts";
 import { brokerFigures, consumerFigures, createTelemetry, createTraffic } from "../src/telemetry.ts";
@@ -73,7 +74,13 @@ function configuration(): readonly string[] {
 
 // Sinks
 
-const sinkTypes: readonly SinkType[] = [mqtt({ url: "" }).sink, redis().sink, sqlite().sink, stdout().sink];
+const sinkTypes: readonly SinkType[] = [
+  files().sink,
+  mqtt({ url: "" }).sink,
+  redis().sink,
+  sqlite().sink,
+  stdout().sink,
+];
 
 function sinks(): readonly string[] {
   return [

@@ -10,6 +10,7 @@ export type { Handler, HandlerContext, HandlerDefinition, HandlerPublish } from 
 export { tcp } from "./listener/tcp.ts";
 export type { ListenerDefinition } from "./listener/tcp.ts";
 export type { Batch, Entry, Issue, Offset, QoS, Reading, UnixMs } from "./reading.ts";
+export { files } from "./sinks/files/files.ts";
 export { mqtt } from "./sinks/mqtt.ts";
 export { redis } from "./sinks/redis.ts";
 export { defineSink, SinkError } from "./sinks/sink.ts";
