@@ -13,7 +13,9 @@ import { describeConfig } from "./config/describe.ts";
 import type { GatewayConfig } from "./config/schema.ts";
 import { SluiceError, toError } from "./errors.ts";
 import { type Gateway, openGateway } from "./gateway.ts";
-import { addJournalCommands } from "./journal/command.ts";
+import { addInboxCommands } from "./commands/inbox.ts";
+import { addJournalCommands } from "./commands/journal.ts";
+import type { Shell } from "./commands/shell.ts";
 
 const { version } = manifest;
 
@@ -41,14 +43,16 @@ program
   .argument("[file]", "configuration file (default: config/gateway.ts)")
   .action(check);
 
-addJournalCommands(program, {
+const shell: Shell = {
   stdout: process.stdout,
   complain: (line) => console.error(line),
   exitWith: (code) => {
     process.exitCode = code;
   },
-  findDataDir: async (file) => (await load(file))?.dataDir,
-});
+  load,
+};
+addJournalCommands(program, shell);
+addInboxCommands(program, shell);
 
 try {
   await program.parseAsync();

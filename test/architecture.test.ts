@@ -37,7 +37,9 @@ const table: Readonly<Record<string, Row>> = {
   index: { values: every, types: [...vocabulary, ...every] },
   // The composition roots: of the process, and of a worker's thread.
   gateway: { values: [...vocabulary, ...every], types: [...vocabulary, ...every] },
-  main: { values: ["gateway", "config", "errors", "journal"], types: ["gateway", "config", "errors", "journal"] },
+  main: { values: ["gateway", "config", "errors", "commands"], types: ["gateway", "config", "errors", "commands"] },
+  // Each subcommand composes what it needs of the stages, as the gateway does for itself.
+  commands: { values: [...vocabulary, ...every], types: [...vocabulary, ...every] },
   "dispatch/worker": { values: [...vocabulary, ...every], types: [...vocabulary, ...every] },
 };
 

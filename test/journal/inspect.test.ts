@@ -12,7 +12,7 @@ import { join } from "node:path";
 import { Writable } from "node:stream";
 import { Command } from "commander";
 import { describe, expect } from "vitest";
-import { addJournalCommands } from "../../src/journal/command.ts";
+import { addJournalCommands } from "../../src/commands/journal.ts";
 import { openCursor } from "../../src/journal/cursor.ts";
 import { nodeDisk } from "../../src/journal/disk.ts";
 import { dumpJournal, type DumpOptions } from "../../src/journal/dump.ts";
@@ -250,7 +250,7 @@ async function sluice(...args: readonly string[]): Promise<{ code: number; out: 
     exitWith: (code) => {
       found.code = code;
     },
-    findDataDir: () => Promise.resolve(undefined),
+    load: () => Promise.resolve(undefined),
   });
   await program.parseAsync(["node", "sluice", "journal", ...args]).catch((error: { exitCode: number }) => {
     found.code = error.exitCode;
