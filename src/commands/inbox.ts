@@ -109,7 +109,9 @@ function add(group: Command, shell: Shell, words: Words, select: (command: Comma
     .action(
       deciding(async (inbox, options) => {
         const dropped = inbox.drop(toSelection(options));
-        await print(shell, [options.json === true ? toLine({ dropped }) : `dropped ${showCount(dropped, words.one)}\n`]);
+        await print(shell, [
+          options.json === true ? toLine({ dropped }) : `dropped ${showCount(dropped, words.one)}\n`,
+        ]);
       }),
     );
 }

@@ -147,7 +147,7 @@ function toMessage(row: Row): Message {
   const { topic, payload, client, device, received_at: receivedAt, qos, properties } = row;
   return {
     topic: topic as string,
-    payload: payload as Uint8Array,
+    payload: toBuffer(payload as Uint8Array),
     clientId: client as string,
     deviceId: device as string,
     receivedAt: receivedAt as number,
@@ -156,6 +156,9 @@ function toMessage(row: Row): Message {
     properties: typeof properties === "string" ? parseProperties(properties) : undefined,
   };
 }
+
+/** Codecs are used to Buffers. */
+export const toBuffer = ({ buffer, byteOffset, length }: Uint8Array): Buffer => Buffer.from(buffer, byteOffset, length);
 
 export interface TakenRow {
   readonly item: InboxItem;
@@ -253,9 +256,7 @@ function openAsIs(file: string, kind: InboxKind): DatabaseSync {
 }
 
 function toWhere(selection: Selection): { readonly where: string; readonly values: readonly SQLInputValue[] } {
-  const given = Object.entries(selection).filter(
-    (entry): entry is [string, string | number] => entry[1] !== undefined,
-  );
+  const given = Object.entries(selection).filter((entry): entry is [string, string | number] => entry[1] !== undefined);
   return {
     where: ["TRUE", ...given.map(([column]) => `"${column}" = ?`)].join(" AND "),
     values: given.map(([, value]) => value),

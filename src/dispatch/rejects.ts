@@ -14,6 +14,7 @@ import { toError } from "../errors.ts";
 import type { JournalEntry } from "../journal/record.ts";
 import { toOffset } from "../reading.ts";
 import type { Issue, Offset, RejectionReason } from "../reading.ts";
+import { describeRejection } from "./feed.ts";
 import { inTransaction, MESSAGE_COLUMNS, openInboxFile, takeRows, toMessageValues } from "./inbox.ts";
 import type { InboxItem, InboxKind } from "./inbox.ts";
 
@@ -75,10 +76,6 @@ const LARGEST_BYTES = 256 * 1024;
 /** What a row counts for beside its payload and issues. */
 const ROW_BYTES = 300;
 
-/** As a sentence for the operator. */
-export const describeRejection = (reason: string, issues: readonly Issue[]): string =>
-  `${reason}: ${issues.map(({ path, message }) => (path === "" ? message : `${path}: ${message}`)).join("; ")}`;
-
 interface Totals {
   records: number;
   bytes: number;
@@ -112,7 +109,7 @@ export function createRejects({ file, gateway, keep }: RejectsOptions): Rejects 
     for (const { offset, stream, message, rejection } of entries) {
       const issues = JSON.stringify(rejection.issues);
       const { reason } = rejection;
-      const error = describeRejection(reason, rejection.issues);
+      const error = describeRejection(rejection);
       const bytes = ROW_BYTES + message.payload.length + 2 * issues.length + message.topic.length;
       const values = toMessageValues(stream, message);
       const { changes } = insert.run(bytes, gateway, offset, now, reason, error, issues, ...values);
@@ -128,9 +125,7 @@ export function createRejects({ file, gateway, keep }: RejectsOptions): Rejects 
   return {
     position() {
       if (!existsSync(file)) return undefined;
-      const row = use((opened) =>
-        opened.prepare(`SELECT "offset" FROM rejects_cursor WHERE gateway = ?`).get(gateway),
-      );
+      const row = use((opened) => opened.prepare(`SELECT "offset" FROM rejects_cursor WHERE gateway = ?`).get(gateway));
       return row === undefined ? undefined : toOffset(Number(row["offset"]));
     },
     keep: (entries, next) => use((opened) => inTransaction(opened, () => keepAll(opened, entries, next))),
@@ -146,7 +141,7 @@ export function createRejects({ file, gateway, keep }: RejectsOptions): Rejects 
           for (const one of taken) remove.run(one.gateway, one.offset);
           const update = opened.prepare(UPDATE);
           for (const { item, reason, issues } of failed) {
-            const error = describeRejection(reason, issues);
+            const error = describeRejection({ reason, issues });
             update.run(reason, error, JSON.stringify(issues), item.gateway, item.offset);
           }
         }),

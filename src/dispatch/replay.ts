@@ -2,15 +2,14 @@
 // again like live delivery; the sink's position and cursor are not concerned.
 
 import { setImmediate, setTimeout } from "node:timers/promises";
-import { toError } from "../errors.ts";
 import type { JournalEntry } from "../journal/record.ts";
 import { toOffset } from "../reading.ts";
 import type { Entry, Offset } from "../reading.ts";
-import { SinkError } from "../sinks/sink.ts";
 import type { BatchLimits, Sink } from "../sinks/sink.ts";
 import type { Registry } from "../validate/registry.ts";
 import { bounded, deliver, SinkHangs } from "./delivery.ts";
-import { toRefusal } from "./feed.ts";
+import type { Delivered } from "./delivery.ts";
+import { describeRejection } from "./feed.ts";
 import { createBackoff, toFailure } from "./retry.ts";
 import type { BackoffOptions } from "./retry.ts";
 
@@ -69,10 +68,11 @@ export async function replay(options: ReplayOptions): Promise<ReplayProgress> {
       await runOnce(options, state, () => backoff.reset());
       return state.progress;
     } catch (cause) {
-      if (cause instanceof SinkHangs || (cause instanceof SinkError && cause.kind === "misconfigured")) throw cause;
+      const failure = toFailure(cause);
+      if (cause instanceof SinkHangs || failure.kind === "misconfigured") throw cause;
       if (stopping.aborted) return state.progress;
-      onFailed(toError(cause).message);
-      await backoff.pause(stopping, toFailure(cause));
+      onFailed(failure.message);
+      await backoff.pause(stopping, failure);
       if (stopping.aborted) return state.progress;
     }
   }
@@ -123,8 +123,7 @@ async function runOnce(options: ReplayOptions, state: State, onSuccess: () => vo
   const { gateway, open, registry, stopping, abort, timeoutMs } = options;
   const sink = await bounded(open, { what: "opening the sink", timeoutMs, abort });
   const pace = createPace(options);
-  let held = false;
-  const write = async ({ entries, next }: Piece): Promise<void> => {
+  const write = async ({ entries, next }: Piece): Promise<Delivered["kind"]> => {
     const streams = new Map(entries.map(({ offset, reading }) => [offset, reading.stream]));
     const batch = { gateway, entries, next, replay: true };
     const { kind, delivered } = await deliver(sink, batch, {
@@ -135,20 +134,22 @@ async function runOnce(options: ReplayOptions, state: State, onSuccess: () => vo
         for (const { offset, reason } of refusals) state.refuse(offset, streams.get(offset) ?? "", reason);
       },
     });
-    held = kind === "held";
-    state.wrote(delivered, next, held);
-    if (!held) onSuccess();
+    state.wrote(delivered, next, kind === "held");
+    if (kind === "all") onSuccess();
+    return kind;
   };
   try {
     let end = state.begin();
+    let last: Delivered["kind"] = "all";
     for (const piece of toPieces(options.read(end), options, registry, state)) {
       if (stopping.aborted) break;
-      await write(piece);
+      last = await write(piece);
       end = piece.next;
       await pace(piece.entries.length);
     }
-    for (; held && !abort.aborted; await setTimeout(heldMs, undefined, { signal: abort }).catch(() => {})) {
-      await write({ entries: [], next: end });
+    while (last === "held" && !abort.aborted) {
+      await setTimeout(heldMs, undefined, { signal: abort }).catch(() => {});
+      last = await write({ entries: [], next: end });
     }
   } finally {
     await close(sink);
@@ -171,7 +172,7 @@ function* toPieces(
     if (kind !== "accepted" || only?.has(stream) === false) continue;
     const result = registry.read(message, stream);
     if (result.kind === "reading") entries.push({ offset, reading: result.reading });
-    else state.refuse(offset, stream, toRefusal(result.rejection));
+    else state.refuse(offset, stream, describeRejection(result.rejection));
     bytes += recordBytes + message.payload.length;
     if (entries.length < most && bytes < batch.bytes) continue;
     yield { entries, next };
@@ -198,7 +199,7 @@ async function close(sink: Sink): Promise<void> {
   const closed = new AbortController();
   const { signal } = closed;
   // What it was asked to write it has confirmed.
-  const closing = sink[Symbol.asyncDispose]().catch(() => {});
+  const closing = (async () => sink[Symbol.asyncDispose]())().catch(() => {});
   await Promise.race([closing, setTimeout(closeMs, undefined, { signal }).catch(() => {})]);
   closed.abort();
 }

@@ -36,7 +36,10 @@ export interface IntakeOptions {
   readonly events: EventBus;
 }
 
-const refuse = (_message: Message, _stream: string, rejection: Rejection): TakenAgain => ({ kind: "rejected", rejection });
+const refuse = (_message: Message, _stream: string, rejection: Rejection): TakenAgain => ({
+  kind: "rejected",
+  rejection,
+});
 
 export function createIntake({ registry, journal, memory, events }: IntakeOptions): Intake {
   const { unfinished, windows } = memory;
