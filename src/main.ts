@@ -15,7 +15,9 @@ import { SluiceError, toError } from "./errors.ts";
 import { type Gateway, openGateway } from "./gateway.ts";
 import { addInboxCommands } from "./commands/inbox.ts";
 import { addJournalCommands } from "./commands/journal.ts";
+import { addReplayCommand } from "./commands/replay.ts";
 import type { Shell } from "./commands/shell.ts";
+import { addSinkCommands } from "./commands/sinks.ts";
 
 const { version } = manifest;
 
@@ -49,10 +51,18 @@ const shell: Shell = {
   exitWith: (code) => {
     process.exitCode = code;
   },
+  exitNow: (code) => process.exit(code),
+  terminal: process.stderr.isTTY ? process.stderr : undefined,
+  onInterrupt(listener) {
+    process.on("SIGINT", listener).on("SIGTERM", listener);
+    return { [Symbol.dispose]: () => process.off("SIGINT", listener).off("SIGTERM", listener) };
+  },
   load,
 };
 addJournalCommands(program, shell);
 addInboxCommands(program, shell);
+addReplayCommand(program, shell);
+addSinkCommands(program, shell);
 
 try {
   await program.parseAsync();

@@ -14,6 +14,12 @@ export interface Shell {
   /** A line for the person, not for the next program. */
   readonly complain: (line: string) => void;
   readonly exitWith: (code: number) => void;
+  /** Ends the process although something is still under way. */
+  readonly exitNow: (code: number) => void;
+  /** Where a line may be written over again and again; undefined: errors go to no terminal. */
+  readonly terminal: NodeJS.WritableStream | undefined;
+  /** Called at each Ctrl-C, which until then ends the process at once. */
+  readonly onInterrupt: (listener: () => void) => Disposable;
   /** A configuration file, the default one when undefined; undefined: it is wrong, and said so. */
   readonly load: (file: string | undefined) => Promise<GatewayConfig | undefined>;
 }
