@@ -77,7 +77,9 @@ async function run(shell: Shell, file: string | undefined, options: Options): Pr
 function findBound(shell: Shell, { cursors, end }: JournalStat, { name, from }: SinkConfig): Offset | undefined {
   const cursor = cursors.find((one) => one.name === name);
   if (cursor?.damage !== undefined) {
-    shell.complain(`the cursor of ${name} is not used: ${cursor.damage}; it gets everything from the oldest record anyway`);
+    shell.complain(
+      `the cursor of ${name} is not used: ${cursor.damage}; it gets everything from the oldest record anyway`,
+    );
     shell.exitWith(1);
     return undefined;
   }
@@ -116,7 +118,9 @@ function createRange(
     if (begin >= behind) return;
     lost += behind - begin;
     known = behind;
-    shell.complain(`the journal does not have ${showCount(behind - begin, "record")}: offset ${begin} to ${behind - 1}`);
+    shell.complain(
+      `the journal does not have ${showCount(behind - begin, "record")}: offset ${begin} to ${behind - 1}`,
+    );
   }
   return {
     get first() {

@@ -133,7 +133,10 @@ function* toTable(rows: readonly Row[]): Generator<string, void> {
   const lines = [columns.map(([head]) => head), ...rows.map((row) => columns.map(([, show]) => show(row)))];
   const widths = columns.map((_, index) => Math.max(...lines.map((line) => line[index]?.length ?? 0)));
   for (const [index, line] of lines.entries()) {
-    yield `${line.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ").trimEnd()}\n`;
+    yield `${line
+      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+      .join("  ")
+      .trimEnd()}\n`;
     const { lastError } = rows[index - 1] ?? {};
     if (lastError !== undefined) yield `  last error: ${lastError}\n`;
   }
@@ -164,6 +167,8 @@ async function forget(shell: Shell, config: GatewayConfig, name: string): Promis
   using parked = openInbox(join(config.dataDir, "parked.db"), parkedInbox);
   const count = parked?.count({ sink: name }) ?? 0;
   if (count > 0) {
-    shell.complain(`${showCount(count, "record")} of it stay parked: \`sluice parked drop --sink ${name} --all\` deletes them`);
+    shell.complain(
+      `${showCount(count, "record")} of it stay parked: \`sluice parked drop --sink ${name} --all\` deletes them`,
+    );
   }
 }

@@ -28,6 +28,8 @@ export interface RetrierOptions {
 export interface Retrier {
   /** Between two batches. Looks for marks once a second, and while there are some at each call. Rejects like `attempt`. */
   turn(): Promise<void>;
+  /** The sink has some that are not durable yet. */
+  readonly isHeld: boolean;
   /** What was held is durable. */
   settle(): void;
 }
@@ -75,6 +77,9 @@ export function createRetrier(options: RetrierOptions): Retrier {
   }
 
   return {
+    get isHeld() {
+      return held !== undefined;
+    },
     async turn() {
       if (held !== undefined || performance.now() < lookAtMs) return;
       const items = look();

@@ -119,7 +119,7 @@ function createTeller(progress: Progress): (dropped: number) => void {
   return (dropped) => {
     untold += dropped;
     if (untold === 0 || performance.now() < tellAtMs) return;
-    progress.log("warn", `${untold} rejected messages, the oldest, gave way to newer ones: \`rejects\` keeps no more`);
+    progress.log("warn", `${untold} of the oldest rejected messages gave way to newer ones: \`rejects\` keeps no more`);
     untold = 0;
     tellAtMs = performance.now() + tellMs;
   };

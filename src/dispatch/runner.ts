@@ -83,7 +83,7 @@ async function runOnce(open: () => Promise<Sink>, options: SinkRunnerOptions, on
       const chunk = ahead ?? read(options);
       ahead = undefined;
       if (held === undefined) progress.holding(chunk?.oldestReceivedAt);
-      if (chunk !== undefined || held !== undefined) {
+      if (chunk !== undefined || held !== undefined || retrier.isHeld) {
         const moreFollows = !stopping.aborted && chunk?.moreFollows === true;
         const batch = { gateway, entries: chunk?.entries ?? [], next: chunk?.next ?? reader.position, moreFollows };
         const delivering = deliverChunk(sink, batch, chunk, options);
