@@ -41,6 +41,10 @@ export const errors = {
     sentence: "The journal's files cannot be read as one journal",
     hint: "Put back the folder as it was, or move its *.seg files away; see docs/journal-format.md.",
   },
+  SLUICE_INBOX: {
+    sentence: "The file of parked records or rejected messages cannot be used",
+    hint: "It is a SQLite database: look at its permissions, at the disk, and with `sqlite3` at what it holds.",
+  },
   SLUICE_PASSWORD_FILE: {
     sentence: "The password file cannot be used",
     hint: "Make it with `mosquitto_passwd -c FILE USER`; it has one `user:$7$…` line per user.",

@@ -10,7 +10,7 @@ import { type Broker, openBroker } from "./broker/broker.ts";
 import { fillLengthsKept } from "./broker/own-bytes.ts";
 import { listenHost } from "./config/exposure.ts";
 import type { GatewayConfig } from "./config/schema.ts";
-import { type Dispatcher, type HandlerMessage, openDispatcher } from "./dispatch/dispatcher.ts";
+import { type Dispatcher, type HandlerMessage, openDispatcher, type TakenAgain } from "./dispatch/dispatcher.ts";
 import { createEvents, type EventBus } from "./events.ts";
 import { openCheckpointer } from "./intake/checkpointer.ts";
 import { createIntake, type Intake } from "./intake/intake.ts";
@@ -22,7 +22,7 @@ import { openReader } from "./journal/reader.ts";
 import { watchJournal } from "./journal/watch.ts";
 import type { Listener } from "./listener/listener.ts";
 import { openTcp } from "./listener/tcp.ts";
-import { toOffset } from "./reading.ts";
+import { type Message, toOffset } from "./reading.ts";
 import { createTelemetry, type Telemetry, toSinkTopics } from "./telemetry.ts";
 import { createRegistry, type Registry } from "./validate/registry.ts";
 
@@ -75,7 +75,8 @@ export async function openGateway({ config, log, version }: GatewayOptions): Pro
   );
   const sources = {
     journal: () => ({ ...journal.stats(), state: journal.state, lostRecords }),
-    consumers: () => dispatcher.status(),
+    /** Sinks and handlers. */
+    consumers: () => dispatcher.status().filter(({ kind }) => kind !== "inbox"),
   };
   const telemetry = opened.use(createTelemetry({ events, version, sources }));
 
@@ -88,6 +89,7 @@ export async function openGateway({ config, log, version }: GatewayOptions): Pro
     log,
     publish: async (handler, message) =>
       publishFor(handler, message, { intake, journal, broker: await broker.promise }),
+    takeAgain: (messages) => takeAgain(messages, { intake, journal }),
   });
   opened.defer(() => dispatcher.stop(deadline));
   let least = toOffset(0);
@@ -99,7 +101,7 @@ export async function openGateway({ config, log, version }: GatewayOptions): Pro
   });
 
   opened.use(openLog({ log, events, telemetry, consumers: sources.consumers }));
-  const watch = opened.use(watchJournal(journal, events, sources.consumers));
+  const watch = opened.use(watchJournal(journal, events, () => dispatcher.status()));
   const admin = opened.use(
     await openAdminServer({
       ...config.http,
@@ -108,7 +110,13 @@ export async function openGateway({ config, log, version }: GatewayOptions): Pro
         journal: () => ({ state: journal.state, alive: journal.alive, hint: watch.hint() }),
       },
       metrics: telemetry,
-      status: () => ({ version, stage, journal: sources.journal(), consumers: sources.consumers() }),
+      status: () => ({
+        version,
+        stage,
+        gateway: journal.id,
+        journal: sources.journal(),
+        consumers: dispatcher.status(),
+      }),
     }),
   );
   const parts = { config, intake, journal, events, telemetry, version, log, consumers: sources.consumers };
@@ -221,6 +229,32 @@ function restore(config: GatewayConfig, journal: Journal, registry: Registry, lo
   if (unknown.length > 0)
     log.warn({ unknown }, "a message that is sent again may be taken twice: not all that came before is known");
   return restored;
+}
+
+/** Rejected messages once more, by today's streams, under the time of their first receipt. Subscribers are not told. */
+async function takeAgain(
+  messages: readonly Message[],
+  { intake, journal }: Pick<HandlerTargets, "intake" | "journal">,
+): Promise<readonly TakenAgain[]> {
+  if (journal.congested) throw new Error("the journal takes no messages now");
+  const outcomes = messages.map((given): TakenAgain => {
+    const route = intake.route(given.topic);
+    if (route === undefined) {
+      return {
+        kind: "rejected",
+        reason: "no-stream",
+        issues: [{ path: "", message: "its topic belongs to no stream" }],
+      };
+    }
+    // From a worker: the payload has become a plain Uint8Array, and codecs are used to Buffers.
+    const payload = Buffer.from(given.payload.buffer, given.payload.byteOffset, given.payload.length);
+    const message = { ...given, payload, deviceId: route.deviceId ?? given.deviceId };
+    const verdict = intake.takeAgain(message, route);
+    return verdict.kind === "rejected" ? { kind: "rejected", ...verdict.rejection } : { kind: "taken" };
+  });
+  // Also what is a duplicate: the first one may be not durable yet.
+  await journal.flush();
+  return outcomes;
 }
 
 interface HandlerTargets {

@@ -13,7 +13,11 @@ import { describeConfig } from "./config/describe.ts";
 import type { GatewayConfig } from "./config/schema.ts";
 import { SluiceError, toError } from "./errors.ts";
 import { type Gateway, openGateway } from "./gateway.ts";
-import { addJournalCommands } from "./journal/command.ts";
+import { addInboxCommands } from "./commands/inbox.ts";
+import { addJournalCommands } from "./commands/journal.ts";
+import { addReplayCommand } from "./commands/replay.ts";
+import type { Shell } from "./commands/shell.ts";
+import { addSinkCommands } from "./commands/sinks.ts";
 
 const { version } = manifest;
 
@@ -41,14 +45,24 @@ program
   .argument("[file]", "configuration file (default: config/gateway.ts)")
   .action(check);
 
-addJournalCommands(program, {
+const shell: Shell = {
   stdout: process.stdout,
   complain: (line) => console.error(line),
   exitWith: (code) => {
     process.exitCode = code;
   },
-  findDataDir: async (file) => (await load(file))?.dataDir,
-});
+  exitNow: (code) => process.exit(code),
+  terminal: process.stderr.isTTY ? process.stderr : undefined,
+  onInterrupt(listener) {
+    process.on("SIGINT", listener).on("SIGTERM", listener);
+    return { [Symbol.dispose]: () => process.off("SIGINT", listener).off("SIGTERM", listener) };
+  },
+  load,
+};
+addJournalCommands(program, shell);
+addInboxCommands(program, shell);
+addReplayCommand(program, shell);
+addSinkCommands(program, shell);
 
 try {
   await program.parseAsync();

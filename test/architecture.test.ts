@@ -35,9 +35,12 @@ const table: Readonly<Record<string, Row>> = {
   // Configuration knows the settings of all stages.
   config: { values: [...vocabulary, "listener", "validate", "sinks"], types: every },
   index: { values: every, types: [...vocabulary, ...every] },
-  // The composition roots: of the process, and of a worker's thread.
+  // The composition roots: of the process, and of the workers' threads.
   gateway: { values: [...vocabulary, ...every], types: [...vocabulary, ...every] },
-  main: { values: ["gateway", "config", "errors", "journal"], types: ["gateway", "config", "errors", "journal"] },
+  main: { values: ["gateway", "config", "errors", "commands"], types: ["gateway", "config", "errors", "commands"] },
+  // Each subcommand composes what it needs of the stages, as the gateway does for itself.
+  commands: { values: [...vocabulary, ...every], types: [...vocabulary, ...every] },
+  "dispatch/inbox-worker": { values: [...vocabulary, "journal"], types: [...vocabulary, "journal"] },
   "dispatch/worker": { values: [...vocabulary, ...every], types: [...vocabulary, ...every] },
 };
 

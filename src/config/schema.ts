@@ -96,6 +96,15 @@ const journalSettings = z.strictObject({
     ),
 });
 
+const rejectsSettings = z.strictObject({
+  records: count(100_000, 0, 10_000_000).describe(
+    "Rejected messages that are kept; the oldest give way. 0: none is kept beyond the journal, and there is no inbox.",
+  ),
+  bytes: count(256 * MIB, MIB, 1024 * GIB).describe(
+    "The same in bytes of payloads, names and issues; the file takes somewhat more.",
+  ),
+});
+
 const limitsSettings = z.strictObject({
   // With the longest names a larger one would not fit into a frame of the journal.
   maximumPacketBytes: count(256 * KIB, KIB, 360 * KIB).describe(
@@ -167,7 +176,8 @@ const limitsSettings = z.strictObject({
 /** Sinks and handlers share their names: each has a cursor file of its name. */
 const consumerName = z
   .string()
-  .regex(/^[a-z][a-z0-9_-]{0,99}$/, "expected a lower-case letter, then at most 99 letters, digits, _ or -");
+  .regex(/^[a-z][a-z0-9_-]{0,99}$/, "expected a lower-case letter, then at most 99 letters, digits, _ or -")
+  .refine((name) => name !== "rejects", "expected another name: `rejects` is the inbox of rejected messages");
 
 const listenerSetting = z
   .custom<ListenerDefinition>((value) => isDefinition(value, "listener"), {
@@ -305,6 +315,11 @@ export const gatewaySettings = z.strictObject({
     .optional()
     .describe("Who may connect. Without it anybody may, and only loopback addresses are listened on."),
   journal: journalSettings.prefault({}).describe("The log on disk that holds each message until every sink has it."),
+  rejects: rejectsSettings
+    .prefault({})
+    .describe(
+      "How much is kept of the messages that were rejected, for `sluice rejects`, after the journal has let them go.",
+    ),
   limits: limitsSettings
     .prefault({})
     .describe("Bounds of everything that a client could make grow; each has a safe default."),
@@ -324,6 +339,7 @@ export interface GatewaySettings {
   readonly log?: Readonly<z.input<typeof logSettings>>;
   readonly credentials?: Readonly<z.input<typeof credentialsSettings>>;
   readonly journal?: Readonly<z.input<typeof journalSettings>>;
+  readonly rejects?: Readonly<z.input<typeof rejectsSettings>>;
   readonly limits?: Readonly<z.input<typeof limitsSettings>>;
   readonly shutdownMs?: number;
 }
@@ -381,6 +397,7 @@ export interface GatewayConfig {
   readonly log: Readonly<z.output<typeof logSettings>>;
   readonly credentials?: Readonly<z.output<typeof credentialsSettings>> | undefined;
   readonly journal: Readonly<z.output<typeof journalSettings>>;
+  readonly rejects: Readonly<z.output<typeof rejectsSettings>>;
   readonly limits: Readonly<z.output<typeof limitsSettings>>;
   readonly shutdownMs: number;
 }

@@ -1,5 +1,5 @@
-// One worker thread per sink and per handler, and what they have in common: their status, and how far the journal may be
-// trimmed. No sink code and no record passes through this thread.
+// One worker thread per sink and per handler, one for the inbox of rejected messages, and what they have in common: their
+// status, and how far the journal may be trimmed. No sink code and no record passes through this thread.
 
 import { mkdir, readdir } from "node:fs/promises";
 import type { Logger } from "pino";
@@ -7,16 +7,16 @@ import type { GatewayConfig, SinkConfig } from "../config/schema.ts";
 import type { ConsumerState, EventBus } from "../events.ts";
 import type { Journal } from "../journal/journal.ts";
 import { toOffset } from "../reading.ts";
-import type { Offset } from "../reading.ts";
-import { cursorsDir } from "./protocol.ts";
-import type { Consumer, ErrorCounts, HandlerMessage } from "./protocol.ts";
+import type { Message, Offset } from "../reading.ts";
+import { cursorsDir, inboxName } from "./protocol.ts";
+import type { Consumer, ErrorCounts, HandlerMessage, TakenAgain } from "./protocol.ts";
 import { createRateMeter, toEtaSeconds } from "./rates.ts";
 import type { RateMeter } from "./rates.ts";
 import type { BackoffOptions } from "./retry.ts";
 import { superviseWorker } from "./supervisor.ts";
 import type { Supervisor } from "./supervisor.ts";
 
-export type { HandlerMessage } from "./protocol.ts";
+export type { HandlerMessage, TakenAgain } from "./protocol.ts";
 
 /** A worker may be busy at its start, and with a call that blocks for as long as it is given. */
 const shortestSilentMs = 60_000;
@@ -29,6 +29,8 @@ export interface DispatcherOptions {
   readonly config: Pick<GatewayConfig, "file" | "dataDir"> & {
     readonly sinks: readonly ({ readonly name: string } & Partial<Pick<SinkConfig, "retry" | "timeoutMs">>)[];
     readonly handlers: readonly { readonly name: string }[];
+    /** How much of the rejected messages is kept; 0 records, or left out: there is no inbox. */
+    readonly rejects?: { readonly records: number; readonly bytes: number };
   };
   readonly journal: Pick<Journal, "share" | "durable" | "onDurable" | "bytesFrom">;
   /** The cursors that the data directory has; `listCursors` of the journal. */
@@ -41,6 +43,8 @@ export interface DispatcherOptions {
   readonly log: Pick<Logger, "error" | "warn" | "info">;
   /** A handler publishes: resolves when the gateway has taken the message over, rejects when it refuses to. */
   readonly publish: (handler: string, message: HandlerMessage) => Promise<void>;
+  /** Rejected messages are to be tried again: resolves when those that are taken now are durable. */
+  readonly takeAgain?: (messages: readonly Message[]) => Promise<readonly TakenAgain[]>;
   /** Instead of what the sinks say, and for handlers. */
   readonly backoff?: Omit<BackoffOptions, "random">;
   /** Workers report at most this often. Default 200. */
@@ -106,6 +110,7 @@ export async function openDispatcher(options: DispatcherOptions): Promise<Dispat
   const consumers: readonly Consumer[] = [
     ...config.sinks.map(({ name }) => ({ kind: "sink", name }) as const),
     ...config.handlers.map(({ name }) => ({ kind: "handler", name }) as const),
+    ...(hasInbox(config.rejects) ? [{ kind: "inbox", name: inboxName } as const] : []),
   ];
   const configured = new Set(consumers.map(({ name }) => name));
   let orphans: readonly Orphan[] = [...cursors].filter(([name]) => !configured.has(name));
@@ -190,13 +195,23 @@ export async function openDispatcher(options: DispatcherOptions): Promise<Dispat
   };
 }
 
+const hasInbox = (keep: DispatcherOptions["config"]["rejects"]): boolean => (keep?.records ?? 0) > 0;
+
 function supervise(consumer: Consumer, start: Offset, options: DispatcherOptions, onStatus: () => void): Supervisor {
   const { config, journal, events, log, publish, statusMs = 200, heapMb = 512 } = options;
   const { kind, name } = consumer;
   const sink = kind === "sink" ? config.sinks.find((one) => one.name === name) : undefined;
   const backoff = options.backoff ?? sink?.retry ?? {};
   return superviseWorker({
-    settings: { consumer, configFile: config.file, dataDir: config.dataDir, share: journal.share, statusMs, backoff },
+    settings: {
+      consumer,
+      configFile: config.file,
+      dataDir: config.dataDir,
+      share: journal.share,
+      statusMs,
+      backoff,
+      keep: kind === "inbox" ? config.rejects : undefined,
+    },
     start,
     heapMb,
     silentMs: options.silentMs ?? Math.max(sink?.timeoutMs ?? 0, shortestSilentMs) + silenceMarginMs,
@@ -204,6 +219,7 @@ function supervise(consumer: Consumer, start: Offset, options: DispatcherOptions
     onStatus,
     onLog: (level, text) => log[level]({ consumer: name }, text),
     publish: (message) => publish(name, message),
+    takeAgain: async (messages) => options.takeAgain?.(messages) ?? [],
   });
 }
 

@@ -2,7 +2,7 @@
 
 import type { JournalEntry } from "../journal/record.ts";
 import type { ReadLimit, Reader } from "../journal/reader.ts";
-import type { Entry, Issue, Offset, UnixMs } from "../reading.ts";
+import type { Entry, Issue, Offset, Rejection, UnixMs } from "../reading.ts";
 import type { Registry } from "../validate/registry.ts";
 import type { Parked } from "./parked.ts";
 
@@ -44,8 +44,7 @@ export function readChunk({ reader, registry, only, limit }: FeedOptions): Chunk
     if (result.kind === "reading") {
       entries.push({ offset: record.offset, reading: result.reading });
     } else {
-      const { reason, issues } = result.rejection;
-      refused.push({ entry: record, error: `${reason}: ${issues.map(toSentence).join("; ")}`, attempts: 0 });
+      refused.push({ entry: record, error: describeRejection(result.rejection), attempts: 0 });
     }
   }
   return {
@@ -58,5 +57,9 @@ export function readChunk({ reader, registry, only, limit }: FeedOptions): Chunk
     oldestReceivedAt: first.message.receivedAt,
   };
 }
+
+/** As a sentence for the operator. */
+export const describeRejection = ({ reason, issues }: Pick<Rejection, "reason" | "issues">): string =>
+  `${reason}: ${issues.map(toSentence).join("; ")}`;
 
 const toSentence = ({ path, message }: Issue): string => (path === "" ? message : `${path}: ${message}`);

@@ -1,16 +1,19 @@
 // Records that a sink or handler can never take, set aside durably with the cause, before its cursor passes them.
 //
-//   parked         sink TEXT, gateway TEXT, offset INTEGER: the key | time INTEGER: when it was parked | error TEXT |
-//                  stream TEXT, device TEXT, client TEXT, topic TEXT, received_at INTEGER, payload BLOB: the message |
-//                  attempts INTEGER: how often it was tried; 0: never, because today's schema refuses it
-//   user_version   1
+//   parked         sink TEXT, gateway TEXT, offset INTEGER: the key | the other columns of inbox.ts |
+//                  attempts INTEGER: how often it was tried; 0: never, because today's schema refuses it |
+//                  tries INTEGER: of the retry that was asked for, how often it was begun
+//   user_version   2; 1 had no qos, properties, retry_at and tries
 //
-// Times are in milliseconds since 1970. All workers of a gateway share the file `parked.db`, each with a connection of its own.
+// All workers of a gateway share the file `parked.db`.
 
 import { existsSync } from "node:fs";
-import { DatabaseSync } from "node:sqlite";
+import type { DatabaseSync } from "node:sqlite";
 import { toError } from "../errors.ts";
 import type { JournalEntry } from "../journal/record.ts";
+import type { Offset } from "../reading.ts";
+import { inTransaction, MESSAGE_COLUMNS, openInboxFile, takeRows, toMessageValues } from "./inbox.ts";
+import type { InboxItem, InboxKind } from "./inbox.ts";
 
 /** A record to be set aside. */
 export interface Parked {
@@ -20,10 +23,24 @@ export interface Parked {
   readonly attempts: number;
 }
 
+/** What became of a record that was tried again and is still parked. */
+export interface StillParked {
+  readonly offset: Offset;
+  readonly error: string;
+  readonly attempts: number;
+}
+
 /** Synchronous: for worker threads. */
 export interface Parking extends Disposable {
   /** All of them are on disk when it returns; the same record again replaces the earlier one. Throws when that fails. */
   park(records: readonly Parked[]): void;
+  /**
+   * Records that an operator wants tried again, of one gateway id, in its order; [] when there are none. Settle all of them
+   * before the next call. One whose worker has ended while it was tried comes alone, and no more than three times.
+   */
+  takeMarked(): readonly InboxItem[];
+  /** Those that are taken are forgotten, the others keep waiting with their new error. */
+  settle(gateway: string, taken: readonly Offset[], failed: readonly StillParked[]): void;
 }
 
 export interface ParkingOptions {
@@ -35,35 +52,92 @@ export interface ParkingOptions {
   readonly gateway: string;
 }
 
-const SCHEMA_VERSION = 1;
-/** Other workers hold the lock only while they park. */
-const BUSY_MS = 5_000;
+const NEW_IN_2 = [
+  "qos INTEGER NOT NULL DEFAULT 0",
+  "properties TEXT",
+  "retry_at INTEGER",
+  "tries INTEGER NOT NULL DEFAULT 0",
+];
+const INDEX = `CREATE INDEX parked_retry ON parked (sink, gateway, "offset") WHERE retry_at IS NOT NULL`;
 
-const SCHEMA = `
-  CREATE TABLE IF NOT EXISTS parked (
-    sink TEXT NOT NULL, gateway TEXT NOT NULL, "offset" INTEGER NOT NULL, time INTEGER NOT NULL, error TEXT NOT NULL,
-    stream TEXT NOT NULL, device TEXT NOT NULL, client TEXT NOT NULL, topic TEXT NOT NULL, received_at INTEGER NOT NULL,
-    payload BLOB NOT NULL, attempts INTEGER NOT NULL, PRIMARY KEY (sink, gateway, "offset"));
-  PRAGMA user_version = ${SCHEMA_VERSION};`;
+export const parkedInbox: InboxKind = {
+  table: "parked",
+  version: 2,
+  schema: `
+    CREATE TABLE parked (
+      sink TEXT NOT NULL, gateway TEXT NOT NULL, "offset" INTEGER NOT NULL, time INTEGER NOT NULL, error TEXT NOT NULL,
+      stream TEXT NOT NULL, device TEXT NOT NULL, client TEXT NOT NULL, topic TEXT NOT NULL, received_at INTEGER NOT NULL,
+      payload BLOB NOT NULL, attempts INTEGER NOT NULL, ${NEW_IN_2.join(", ")}, PRIMARY KEY (sink, gateway, "offset"));
+    ${INDEX};`,
+  migrations: { 1: `${NEW_IN_2.map((column) => `ALTER TABLE parked ADD COLUMN ${column};`).join(" ")} ${INDEX};` },
+};
 
-const INSERT = `INSERT OR REPLACE INTO parked VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`;
+const INSERT = `INSERT OR REPLACE INTO parked (sink, gateway, "offset", time, error, attempts, ${MESSAGE_COLUMNS})
+  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`;
+const KEY = `WHERE sink = ? AND gateway = ? AND "offset" = ?`;
+const MARKED = `SELECT * FROM parked WHERE sink = ? AND retry_at IS NOT NULL ORDER BY gateway, "offset" LIMIT ?`;
+
+/** Records that are tried again together. */
+const TOGETHER = 200;
+const LARGEST_BYTES = 4 * 1024 * 1024;
+/** A record that ends its worker each time it is tried must not be tried for ever. */
+const MAXIMUM_TRIES = 3;
 
 export function createParking({ file, sink, gateway }: ParkingOptions): Parking {
   let db: DatabaseSync | undefined;
+
+  function use<T>(work: (opened: DatabaseSync) => T): T {
+    try {
+      if (db !== undefined && !existsSync(file)) {
+        db.close();
+        db = undefined;
+      }
+      db ??= openInboxFile(file, parkedInbox);
+      return work(db);
+    } catch (cause) {
+      throw new Error(`${file}: ${toError(cause).message}`, { cause });
+    }
+  }
+
+  function settle(of: string, taken: readonly Offset[], failed: readonly StillParked[]): void {
+    use((opened) =>
+      inTransaction(opened, () => {
+        const remove = opened.prepare(`DELETE FROM parked ${KEY}`);
+        for (const offset of taken) remove.run(sink, of, offset);
+        const keep = opened.prepare(`UPDATE parked SET retry_at = NULL, tries = 0, error = ?, attempts = ? ${KEY}`);
+        for (const { offset, error, attempts } of failed) keep.run(error, attempts, sink, of, offset);
+      }),
+    );
+  }
+
   return {
     park(records) {
       if (records.length === 0) return;
-      try {
-        if (db !== undefined && !existsSync(file)) {
-          db.close();
-          db = undefined;
-        }
-        db ??= openFile(file);
-        insertAll(db, sink, gateway, records);
-      } catch (cause) {
-        throw new Error(`${file}: ${toError(cause).message}`, { cause });
-      }
+      use((opened) => insertAll(opened, sink, gateway, records));
     },
+    takeMarked() {
+      if (db === undefined && !existsSync(file)) return [];
+      const marked = use((opened) => takeRows(opened.prepare(MARKED).iterate(sink, TOGETHER), LARGEST_BYTES));
+      const [first] = marked;
+      if (first === undefined) return [];
+      const { item, row } = first;
+      if (Number(row["tries"]) >= MAXIMUM_TRIES) {
+        const error = `its worker ended each of the ${MAXIMUM_TRIES} times that it was tried again; before: ${item.error}`;
+        settle(item.gateway, [], [{ offset: item.offset, error, attempts: item.attempts ?? 0 }]);
+        return this.takeMarked();
+      }
+      const hasEnded = marked.some((one) => Number(one.row["tries"]) > 0);
+      const items = marked.map((one) => one.item).filter((one) => one.gateway === item.gateway);
+      const taken = hasEnded ? [item] : items;
+      use((opened) =>
+        inTransaction(opened, () => {
+          const begin = opened.prepare(`UPDATE parked SET tries = tries + 1 ${KEY}`);
+          for (const one of taken) begin.run(sink, one.gateway, one.offset);
+        }),
+      );
+      return taken;
+    },
+    settle,
     [Symbol.dispose]() {
       db?.close();
       db = undefined;
@@ -71,33 +145,12 @@ export function createParking({ file, sink, gateway }: ParkingOptions): Parking 
   };
 }
 
-function openFile(file: string): DatabaseSync {
-  const db = new DatabaseSync(file, { timeout: BUSY_MS });
-  try {
-    db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL");
-    const version = Number(db.prepare("PRAGMA user_version").get()?.["user_version"]);
-    if (version > SCHEMA_VERSION) throw new Error(`its schema has version ${version}, written by a newer Sluice`);
-    if (version < SCHEMA_VERSION) db.exec(`BEGIN IMMEDIATE; ${SCHEMA} COMMIT`);
-    return db;
-  } catch (cause) {
-    db.close();
-    throw cause;
-  }
-}
-
 function insertAll(db: DatabaseSync, sink: string, gateway: string, records: readonly Parked[]): void {
-  const insert = db.prepare(INSERT);
   const now = Date.now();
-  db.exec("BEGIN IMMEDIATE");
-  try {
+  inTransaction(db, () => {
+    const insert = db.prepare(INSERT);
     for (const { entry, error, attempts } of records) {
-      const { deviceId, clientId, topic, receivedAt, payload } = entry.message;
-      const message = [entry.stream, deviceId, clientId, topic, receivedAt, payload] as const;
-      insert.run(sink, gateway, entry.offset, now, error, ...message, attempts);
+      insert.run(sink, gateway, entry.offset, now, error, attempts, ...toMessageValues(entry.stream, entry.message));
     }
-    db.exec("COMMIT");
-  } catch (cause) {
-    if (db.isTransaction) db.exec("ROLLBACK");
-    throw cause;
-  }
+  });
 }

@@ -2,15 +2,18 @@
 
 import { join } from "node:path";
 import type { JournalShare } from "../journal/reader.ts";
-import type { Offset, QoS, UnixMs } from "../reading.ts";
+import type { Issue, Message, Offset, QoS, RejectionReason, UnixMs } from "../reading.ts";
 import type { BackoffOptions } from "./retry.ts";
 
 /** Holds one cursor file per consumer. */
 export const cursorsDir = (dataDir: string): string => join(dataDir, "journal", "cursors");
 
-/** One sink or handler of the configuration. */
+/** Of the inbox of rejected messages, among the consumers; no sink and no handler may take it. */
+export const inboxName = "rejects";
+
+/** One sink or handler of the configuration, or the inbox of rejected messages. */
 export interface Consumer {
-  readonly kind: "sink" | "handler";
+  readonly kind: "sink" | "handler" | "inbox";
   readonly name: string;
 }
 
@@ -26,7 +29,14 @@ export interface WorkerSettings {
   readonly share: JournalShare;
   readonly statusMs: number;
   readonly backoff: Omit<BackoffOptions, "random">;
+  /** Of the inbox: how much of the rejected messages is kept. */
+  readonly keep?: { readonly records: number; readonly bytes: number } | undefined;
 }
+
+/** What became of a rejected message that was tried again. taken: it is in the journal, perhaps from before. */
+export type TakenAgain =
+  | { readonly kind: "taken" }
+  | { readonly kind: "rejected"; readonly reason: RejectionReason; readonly issues: readonly Issue[] };
 
 /**
  * Attempts that failed. transient: they are made again. refused: for the content of what was written, which was then written
@@ -60,6 +70,8 @@ export type FromWorker =
   | { readonly kind: "status"; readonly status: WorkerStatus }
   | { readonly kind: "log"; readonly level: "warn" | "error"; readonly text: string }
   | { readonly kind: "publish"; readonly id: number; readonly message: HandlerMessage }
+  /** Rejected messages of the inbox are to be tried again; the next come after the answer. */
+  | { readonly kind: "takeAgain"; readonly messages: readonly Message[] }
   /** Everything is written and closed: the worker may be ended. */
   | { readonly kind: "stopped" };
 
@@ -68,7 +80,9 @@ export type ToWorker =
   | { readonly kind: "stop" }
   /** Nobody waits any longer. */
   | { readonly kind: "abort" }
-  | { readonly kind: "published"; readonly id: number; readonly error: string | undefined };
+  | { readonly kind: "published"; readonly id: number; readonly error: string | undefined }
+  /** One outcome for each message, durable; or why nothing is known of them. */
+  | { readonly kind: "takenAgain"; readonly outcomes: readonly TakenAgain[]; readonly error?: string };
 
 /** What a handler publishes. */
 export interface HandlerMessage {

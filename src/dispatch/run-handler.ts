@@ -7,6 +7,8 @@ import { toOffset } from "../reading.ts";
 import { readChunk } from "./feed.ts";
 import type { Handler, HandlerContext, HandlerPublish } from "./handler.ts";
 import { createBackoff } from "./retry.ts";
+import { createRetrier } from "./retry-parked.ts";
+import type { Retrier } from "./retry-parked.ts";
 import { park, pass, seek, wakeMs } from "./runner.ts";
 import type { RunnerOptions } from "./runner.ts";
 
@@ -41,8 +43,10 @@ export async function runHandler(options: HandlerRunnerOptions): Promise<void> {
 async function runOnce(options: HandlerRunnerOptions, onSuccess: () => void): Promise<void> {
   const { reader, registry, cursor, stopping, progress } = options;
   const only = new Set([options.stream]);
+  const retrier = createHandlerRetrier(options, only);
   let turnAtMs = performance.now();
   while (!stopping.aborted) {
+    await retrier.turn();
     const chunk = readChunk({ reader, registry, only, limit: standardLimit });
     progress.holding(chunk?.oldestReceivedAt);
     if (chunk === undefined) {
@@ -79,6 +83,25 @@ async function runOnce(options: HandlerRunnerOptions, onSuccess: () => void): Pr
   function commit(to: Offset): void {
     if (to > cursor.position) cursor.commit(to);
   }
+}
+
+function createHandlerRetrier(options: HandlerRunnerOptions, only: ReadonlySet<string>): Retrier {
+  const { parking, registry, progress, stopping } = options;
+  return createRetrier({
+    parking,
+    registry,
+    only,
+    abort: stopping,
+    onError: (error) => progress.log("warn", `parked records cannot be tried again: ${error.message}`),
+    async attempt({ entries }, refuse) {
+      for (const entry of entries) {
+        const outcome = await call(entry, options);
+        if (outcome.kind === "stopped") throw new Error("the gateway is stopping");
+        if (outcome.kind === "failed") refuse(entry.offset, outcome.error.message);
+      }
+      return "all";
+    },
+  });
 }
 
 type Outcome =

@@ -17,6 +17,8 @@ import type { Parked, Parking } from "./parked.ts";
 import type { Progress } from "./progress.ts";
 import { createBackoff, toFailure } from "./retry.ts";
 import type { BackoffOptions } from "./retry.ts";
+import { createRetrier } from "./retry-parked.ts";
+import type { Retrier } from "./retry-parked.ts";
 
 /** What the runner of any consumer works with. */
 export interface RunnerOptions {
@@ -72,14 +74,16 @@ async function runOnce(open: () => Promise<Sink>, options: SinkRunnerOptions, on
   const sink = await bounded(open, { what: "opening the sink", timeoutMs, abort });
   try {
     seek(await sink.position?.(), options);
+    const retrier = createSinkRetrier(sink, options);
     let held: Counts | undefined;
     let ahead: Chunk | undefined;
     const mayStop = (): boolean => stopping.aborted && (held === undefined || holds);
     while (!mayStop()) {
+      if (held === undefined || holds) await retrier.turn();
       const chunk = ahead ?? read(options);
       ahead = undefined;
       if (held === undefined) progress.holding(chunk?.oldestReceivedAt);
-      if (chunk !== undefined || held !== undefined) {
+      if (chunk !== undefined || held !== undefined || retrier.isHeld) {
         const moreFollows = !stopping.aborted && chunk?.moreFollows === true;
         const batch = { gateway, entries: chunk?.entries ?? [], next: chunk?.next ?? reader.position, moreFollows };
         const delivering = deliverChunk(sink, batch, chunk, options);
@@ -91,6 +95,7 @@ async function runOnce(open: () => Promise<Sink>, options: SinkRunnerOptions, on
         if (kind === "all") {
           progress.count(held);
           held = undefined;
+          retrier.settle();
           if (batch.next > cursor.position) cursor.commit(batch.next);
           onSuccess();
         } else if (!holds && !moreFollows) throw new Error("the sink holds a batch that is the last");
@@ -102,6 +107,23 @@ async function runOnce(open: () => Promise<Sink>, options: SinkRunnerOptions, on
   } finally {
     await close(sink, progress);
   }
+}
+
+function createSinkRetrier(sink: Sink, { timeoutMs, abort, progress, ...options }: SinkRunnerOptions): Retrier {
+  return createRetrier({
+    ...options,
+    abort,
+    onError: (error) => progress.log("warn", `parked records cannot be tried again: ${error.message}`),
+    async attempt(batch, refuse) {
+      const { kind } = await deliver(sink, batch, {
+        timeoutMs,
+        abort,
+        onRefused: (reason) => progress.refused(reason),
+        park: (refusals) => refusals.forEach(({ offset, reason }) => refuse(offset, reason)),
+      });
+      return kind;
+    },
+  });
 }
 
 const read = ({ reader, registry, only, batch }: SinkRunnerOptions): Chunk | undefined =>

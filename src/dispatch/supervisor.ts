@@ -3,9 +3,17 @@
 import { Worker } from "node:worker_threads";
 import { toError, unreachable } from "../errors.ts";
 import type { ConsumerState } from "../events.ts";
-import type { Offset } from "../reading.ts";
+import type { Message, Offset } from "../reading.ts";
 import { aliveMs } from "./protocol.ts";
-import type { ErrorCounts, FromWorker, HandlerMessage, ToWorker, WorkerSettings, WorkerStatus } from "./protocol.ts";
+import type {
+  ErrorCounts,
+  FromWorker,
+  HandlerMessage,
+  TakenAgain,
+  ToWorker,
+  WorkerSettings,
+  WorkerStatus,
+} from "./protocol.ts";
 import { createBackoff } from "./retry.ts";
 
 export interface SupervisorOptions {
@@ -21,6 +29,8 @@ export interface SupervisorOptions {
   readonly onLog: (level: "warn" | "error", text: string) => void;
   /** Resolves when the gateway has taken the message over. */
   readonly publish: (message: HandlerMessage) => Promise<void>;
+  /** Of the inbox: resolves when what was taken is durable. */
+  readonly takeAgain: (messages: readonly Message[]) => Promise<readonly TakenAgain[]>;
 }
 
 /** A worker's status, with the counts of all its lives. */
@@ -88,6 +98,8 @@ export function superviseWorker(options: SupervisorOptions): Supervisor {
         return options.onLog(message.level, message.text);
       case "publish":
         return void answer(from, message.id, options.publish(message.message));
+      case "takeAgain":
+        return void answerInbox(from, options.takeAgain(message.messages));
       case "stopped":
         return void from.terminate();
       default:
@@ -99,7 +111,8 @@ export function superviseWorker(options: SupervisorOptions): Supervisor {
   function live(): Promise<string> {
     const { promise, resolve } = Promise.withResolvers<string>();
     let reason: string | undefined;
-    const started = new Worker(new URL("./worker.ts", import.meta.url), {
+    const file = settings.consumer.kind === "inbox" ? "./inbox-worker.ts" : "./worker.ts";
+    const started = new Worker(new URL(file, import.meta.url), {
       name: settings.consumer.name,
       workerData: settings,
       resourceLimits: { maxOldGenerationSizeMb: options.heapMb },
@@ -177,6 +190,14 @@ async function answer(worker: Worker, id: number, published: Promise<void>): Pro
     (cause: unknown) => toError(cause).message,
   );
   worker.postMessage({ kind: "published", id, error } satisfies ToWorker);
+}
+
+async function answerInbox(worker: Worker, taking: Promise<readonly TakenAgain[]>): Promise<void> {
+  const answered = await taking.then(
+    (outcomes) => ({ outcomes }),
+    (cause: unknown) => ({ outcomes: [], error: toError(cause).message }),
+  );
+  worker.postMessage({ kind: "takenAgain", ...answered } satisfies ToWorker);
 }
 
 function abandon(worker: Worker | undefined): void {

@@ -104,6 +104,8 @@ async function runConsumer(
       if (found === undefined) throw gone();
       return runHandler({ ...options, stream: found.stream, handler: found.handler, publish });
     }
+    case "inbox":
+      throw new TypeError("the inbox has a worker of its own");
     default:
       return unreachable(kind);
   }
@@ -123,6 +125,8 @@ function listen(
         return abort.abort(new Error("the gateway is stopping and waits no longer"));
       case "published":
         return publisher.settle(message.id, message.error);
+      case "takenAgain":
+        return undefined;
       default:
         return unreachable(message);
     }

@@ -14,11 +14,19 @@ export interface Intake {
   readonly route: (topic: string) => Route | undefined;
   /** What becomes of one message. Never throws. An offset in the verdict is durable once the journal has passed it. */
   readonly take: (message: Message, route: Route) => Verdict;
+  /**
+   * A message that was rejected once, by today's streams: taken when it passes now, under the time of its first receipt. A
+   * rejection leaves no record and is not counted: the first one stands. Never throws.
+   */
+  readonly takeAgain: (message: Message, route: Route) => TakenAgain;
   /** The QoS 2 messages that were taken with a packet identifier and are not released. */
   readonly unfinished: Sessions;
   /** Such a message is finished, or with 0 all of the client are; it holds for good once the journal has passed the offset. */
   readonly release: (clientId: string, packetId: number, receivedAt: UnixMs) => Offset;
 }
+
+type Taken = Exclude<Verdict, { readonly kind: "rejected" }>;
+type TakenAgain = Taken | { readonly kind: "rejected"; readonly rejection: Rejection };
 
 export interface IntakeOptions {
   readonly registry: Registry;
@@ -27,6 +35,11 @@ export interface IntakeOptions {
   readonly memory: Memory;
   readonly events: EventBus;
 }
+
+const refuse = (_message: Message, _stream: string, rejection: Rejection): TakenAgain => ({
+  kind: "rejected",
+  rejection,
+});
 
 export function createIntake({ registry, journal, memory, events }: IntakeOptions): Intake {
   const { unfinished, windows } = memory;
@@ -37,7 +50,7 @@ export function createIntake({ registry, journal, memory, events }: IntakeOption
     return offset;
   }
 
-  function accept(message: Message, stream: string): Verdict {
+  function accept(message: Message, stream: string): Taken {
     const offset = append(message, stream);
     events.emit("accepted", stream, offset);
     return { kind: "appended", offset };
@@ -51,27 +64,40 @@ export function createIntake({ registry, journal, memory, events }: IntakeOption
     return { kind: "rejected", offset, rejection };
   }
 
+  function judge<Rejected>(
+    message: Message,
+    stream: string,
+    onRejected: (message: Message, stream: string, rejection: Rejection) => Rejected,
+  ): Taken | Rejected {
+    const result = registry.read(message, stream);
+    if (result.kind === "rejected") return onRejected(message, stream, result.rejection);
+    const window = windows.get(stream);
+    if (window === undefined) return accept(message, stream);
+    const keyed = registry.keyOf(result.reading);
+    if (keyed.kind === "rejected") return onRejected(message, stream, keyed.rejection);
+    if (keyed.kind === "none") return accept(message, stream);
+    const digest = toDigest(message.deviceId, keyed.key);
+    const first = window.find(digest);
+    if (first !== undefined) {
+      // The handshake of this one goes on like any other.
+      if (message.packetId !== 0) unfinished.add(message.clientId, message.packetId, first);
+      events.emit("refused", message.clientId, message.topic, "duplicate");
+      return { kind: "duplicate", offset: first };
+    }
+    const verdict = accept(message, stream);
+    if (verdict.kind === "appended") window.remember(digest, verdict.offset);
+    return verdict;
+  }
+
   return {
     route: (topic) => registry.route(topic),
     take(message, { stream }) {
       events.emit("received", message.qos);
-      const result = registry.read(message, stream);
-      if (result.kind === "rejected") return reject(message, stream, result.rejection);
-      const window = windows.get(stream);
-      if (window === undefined) return accept(message, stream);
-      const keyed = registry.keyOf(result.reading);
-      if (keyed.kind === "rejected") return reject(message, stream, keyed.rejection);
-      if (keyed.kind === "none") return accept(message, stream);
-      const digest = toDigest(message.deviceId, keyed.key);
-      const first = window.find(digest);
-      if (first !== undefined) {
-        // The handshake of this one goes on like any other.
-        if (message.packetId !== 0) unfinished.add(message.clientId, message.packetId, first);
-        events.emit("refused", message.clientId, message.topic, "duplicate");
-        return { kind: "duplicate", offset: first };
-      }
-      const verdict = accept(message, stream);
-      if (verdict.kind === "appended") window.remember(digest, verdict.offset);
+      return judge(message, stream, reject);
+    },
+    takeAgain(message, { stream }) {
+      const verdict = judge(message, stream, refuse);
+      if (verdict.kind !== "rejected") events.emit("received", message.qos);
       return verdict;
     },
     unfinished: unfinished.sessions,

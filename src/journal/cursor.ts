@@ -1,9 +1,10 @@
 // How far a consumer has come: a file with slots as in slots.ts, of which a cursor uses the offset.
 
-import { readdirSync, statSync } from "node:fs";
+import { readdirSync, statSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import { SluiceError, toError } from "../errors.ts";
 import { toOffset, type Offset } from "../reading.ts";
+import { nodeDisk } from "./disk.ts";
 import { isOf, openSlots, readSlots, type Slot } from "./slots.ts";
 
 const magic = "SLUICEC1";
@@ -95,6 +96,12 @@ export function openCursor(options: CursorOptions): Cursor {
       }
     },
   };
+}
+
+/** Durably: the journal is no longer held for it. Throws when there is no such file. */
+export function removeCursor(dir: string, name: string): void {
+  unlinkSync(join(dir, encodeURIComponent(name) + suffix));
+  nodeDisk.syncDir(dir);
 }
 
 /** A cursor file as it is found. */

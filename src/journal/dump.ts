@@ -1,9 +1,9 @@
-// The records of a journal as text: one JSON object a line, oldest first. Like inspect.ts it reads files only.
+// The records of a journal, oldest first, and as text: one JSON object a line. Like inspect.ts it reads files only.
 
 import { isUtf8 } from "node:buffer";
 import { closeSync, fstatSync, openSync } from "node:fs";
 import { join } from "node:path";
-import { toOffset, type MessageProperties, type Offset, type UnixMs } from "../reading.ts";
+import { toOffset, type Message, type MessageProperties, type Offset, type UnixMs } from "../reading.ts";
 import { FrameFile } from "./frame-file.ts";
 import { lookAt, readLock } from "./inspect.ts";
 import { NameCache } from "./names.ts";
@@ -16,44 +16,67 @@ export type Point =
   | { readonly kind: "offset"; readonly offset: Offset }
   | { readonly kind: "time"; readonly timeMs: UnixMs };
 
-export interface DumpOptions {
+export interface RangeOptions {
   readonly dir: string;
   /** The first record; by default the oldest. */
   readonly from?: Point | undefined;
   /** Behind the last record. */
   readonly to?: Point | undefined;
+  /** Records from `from` up to, not including, `to` are in the range, and the journal does not have them (any longer). */
+  readonly onGap?: (from: Offset, to: Offset) => void;
+}
+
+export interface DumpOptions extends RangeOptions {
   readonly stream?: string | undefined;
   readonly device?: string | undefined;
   readonly limit?: number | undefined;
 }
 
-/**
- * The lines, made as they are asked for. What a gateway writes meanwhile is not among them, nor what it has written and
- * not yet synced. Damaged records are passed over: `verifyJournal` tells of them. Throws SluiceError when there is no
- * journal.
- */
-export function* dumpJournal(options: DumpOptions): Generator<string, void> {
-  const { dir, limit = Infinity } = options;
-  const { live, head, seed, files } = lookAt(dir, false);
-  const end = head !== undefined && readLock(dir) === "held" ? head.offset : Infinity;
-  const streams = new Map(files.map(({ header }) => [header?.epoch ?? 0, header?.streams ?? []]));
-  const names = new NameCache();
+/** The lines of `readRange`, made as they are asked for. */
+export function* dumpJournal({ stream, device, limit = Infinity, ...range }: DumpOptions): Generator<string, void> {
   let left = limit;
-  for (const segment of live.filter((one) => mayHold(one, options))) {
-    for (const { frame, bytes } of readSegment(dir, segment, seed)) {
-      if (!isInRange(frame, options)) continue;
-      const context = { baseTimeMs: frame.baseTimeMs, streams: streams.get(frame.epoch) ?? [], names };
-      for (const entry of readRecords(bytes, frame, context)) {
-        if (entry.offset >= end || left <= 0) return;
-        if (!isWanted(entry, options)) continue;
-        left -= 1;
-        yield toLine(entry);
-      }
-    }
+  for (const entry of readRange(range)) {
+    if (left <= 0) return;
+    if (stream !== undefined && entry.stream !== stream) continue;
+    if (device !== undefined && entry.message.deviceId !== device) continue;
+    left -= 1;
+    yield toLine(entry);
   }
 }
 
-function mayHold({ first, end }: LiveFile, { from, to }: DumpOptions): boolean {
+/**
+ * The records of a range, read as they are asked for. What a gateway writes meanwhile is not among them, nor what it has
+ * written and not yet synced. Damaged records are passed over: `verifyJournal` tells of them. Throws SluiceError when there
+ * is no journal.
+ */
+export function* readRange(options: RangeOptions): Generator<JournalEntry, void> {
+  const { dir, from, to, onGap = () => {} } = options;
+  const { live, head, seed, files, end: last } = lookAt(dir, false);
+  const durable = head !== undefined && readLock(dir) === "held" ? head.offset : last;
+  const end = to?.kind === "offset" ? toOffset(Math.min(durable, to.offset)) : durable;
+  const streams = new Map(files.map(({ header }) => [header?.epoch ?? 0, header?.streams ?? []]));
+  const names = new NameCache();
+  let next = from?.kind === "offset" ? from.offset : (live[0]?.base ?? end);
+  const pass = (reached: Offset): void => {
+    if (reached > next) onGap(next, reached);
+  };
+  for (const segment of live.filter((one) => mayHold(one, options))) {
+    for (const { frame, bytes } of readSegment(dir, segment, seed)) {
+      if (frame.baseOffset >= end) break;
+      pass(frame.baseOffset);
+      next = toOffset(Math.max(next, frame.baseOffset + frame.count));
+      if (!isInRange(frame, options)) continue;
+      const context = { baseTimeMs: frame.baseTimeMs, streams: streams.get(frame.epoch) ?? [], names };
+      for (const entry of readRecords(bytes, frame, context)) {
+        if (entry.offset >= end) break;
+        if (isWanted(entry, options)) yield entry;
+      }
+    }
+  }
+  pass(end);
+}
+
+function mayHold({ first, end }: LiveFile, { from, to }: RangeOptions): boolean {
   return (
     (from?.kind !== "offset" || end > from.offset) && (to?.kind !== "offset" || first.frame.baseOffset < to.offset)
   );
@@ -89,7 +112,7 @@ function openIfThere(path: string): number | undefined {
 }
 
 /** Spares the records of a frame that has none in the range. */
-function isInRange({ baseOffset, count, baseTimeMs }: Frame, { from, to }: DumpOptions): boolean {
+function isInRange({ baseOffset, count, baseTimeMs }: Frame, { from, to }: RangeOptions): boolean {
   if (from?.kind === "offset" && baseOffset + count <= from.offset) return false;
   if (from?.kind === "time" && baseTimeMs + longestTimeDeltaMs < from.timeMs) return false;
   return to?.kind !== "time" || baseTimeMs < to.timeMs;
@@ -104,23 +127,21 @@ function* readRecords(bytes: Buffer, frame: Frame, context: RecordContext): Gene
   }
 }
 
-function isWanted({ offset, stream, message }: JournalEntry, options: DumpOptions): boolean {
-  const { from, to } = options;
+function isWanted({ offset, message }: JournalEntry, { from, to }: RangeOptions): boolean {
   const place = (point: Point): number =>
     point.kind === "offset" ? offset - point.offset : message.receivedAt - point.timeMs;
-  if (from !== undefined && place(from) < 0) return false;
-  if (to !== undefined && place(to) >= 0) return false;
-  if (options.stream !== undefined && stream !== options.stream) return false;
-  return options.device === undefined || message.deviceId === options.device;
+  return (from === undefined || place(from) >= 0) && (to === undefined || place(to) < 0);
 }
 
 function toLine({ offset, kind, stream, message, rejection }: JournalEntry): string {
+  return `${JSON.stringify({ offset, kind, stream, ...showMessage(message), rejection })}\n`;
+}
+
+/** A message as JSON that a person can read. */
+export function showMessage(message: Message): object {
   const { receivedAt, deviceId, clientId, topic, qos, packetId, properties } = message;
   const payload = Buffer.from(message.payload.buffer, message.payload.byteOffset, message.payload.length);
-  return `${JSON.stringify({
-    offset,
-    kind,
-    stream,
+  return {
     time: new Date(receivedAt).toISOString(),
     device: deviceId,
     client: clientId,
@@ -129,8 +150,7 @@ function toLine({ offset, kind, stream, message, rejection }: JournalEntry): str
     packetId: packetId === 0 ? undefined : packetId,
     properties: properties === undefined ? undefined : toShown(properties),
     payload: isUtf8(payload) ? payload.toString("utf8") : { base64: payload.toString("base64") },
-    rejection,
-  })}\n`;
+  };
 }
 
 function toShown({ correlationData, ...texts }: MessageProperties): object {

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { toOffset, type Offset } from "../reading.ts";
 import { FrameFile } from "./frame-file.ts";
 import { NameCache } from "./names.ts";
-import { decodeRecord, recordLength, type JournalEntry, type RecordContext, type Slot } from "./record.ts";
+import { decodeRecord, isRejected, recordLength, type JournalEntry, type RecordContext, type Slot } from "./record.ts";
 import {
   frameAlignment,
   frameHeaderBytes,
@@ -43,6 +43,8 @@ export interface ReadLimit {
   readonly records: number;
   /** Of whole records. A read yields at least one record if there is one, so that it may be passed by one. */
   readonly bytes: number;
+  /** Records of other kinds are stepped over without being decoded; they count in `bytes`, and a read may yield none. */
+  readonly only?: "rejected";
 }
 
 export interface Reader extends Disposable {
@@ -52,7 +54,10 @@ export interface Reader extends Disposable {
   readonly lag: number;
   /** The last read ended because of its limit, not because nothing more was there. */
   readonly atLimit: boolean;
-  /** The next records in order; [] when there is none that is durable. Checks every frame. Throws on a failing disk. */
+  /**
+   * The next records in order; [] when there is none that is durable, or with `only` when `position` has moved past others.
+   * Checks every frame. Throws on a failing disk.
+   */
   read(limit: ReadLimit): JournalEntry[];
   /** Continues at `to`, or at the nearest offset that is there. */
   seek(to: Offset): void;
@@ -135,7 +140,7 @@ class SegmentReader implements Reader {
     while (entries.length < limit.records && room > 0 && this.#position < durable) {
       this.#inHand ??= this.#nextFrame(durable);
       if (this.#inHand === undefined) break;
-      room = this.#take(this.#inHand, entries, limit.records, room, durable);
+      room = this.#take(this.#inHand, entries, limit, room, durable);
     }
     this.#atLimit = entries.length >= limit.records || room <= 0;
     return entries;
@@ -185,15 +190,17 @@ class SegmentReader implements Reader {
   }
 
   /** Reads records of the frame up to a limit; returns the room that is left. */
-  #take(inHand: FrameInHand, entries: JournalEntry[], records: number, limitBytes: number, durable: Offset): number {
+  #take(inHand: FrameInHand, entries: JournalEntry[], limit: ReadLimit, roomBytes: number, durable: Offset): number {
     const chunk = this.#chunk;
     const { context, end } = inHand;
-    let room = limitBytes;
+    const { records } = limit;
+    const all = limit.only === undefined;
+    let room = roomBytes;
     let { at, offset } = inHand;
     while (at < end && offset < durable && entries.length < records && room > 0) {
       const length = recordLength(chunk.view, at);
       if (offset >= this.#position) {
-        entries.push(decodeRecord(chunk, at, toOffset(offset), context));
+        if (all || isRejected(chunk.view, at)) entries.push(decodeRecord(chunk, at, toOffset(offset), context));
         room -= length;
       }
       at += length;

@@ -158,6 +158,9 @@ export function encodeRejection({ reason, issues }: RecordedRejection): Buffer {
 /** Length of the record at `at`. */
 export const recordLength = (view: DataView, at: number): number => view.getUint32(at, true);
 
+/** Whether the record at `at` is a rejected one, by its flags alone. */
+export const isRejected = (view: DataView, at: number): boolean => (view.getUint8(at + 6) & rejectedFlag) !== 0;
+
 /** What is the same for all records of a frame. */
 export interface RecordContext {
   readonly baseTimeMs: number;

@@ -141,7 +141,7 @@ function createSink(db: DatabaseSync, path: string, gateway: string): Sink {
     const characters = insert(batch);
     // What was inserted comes again without the others, and is passed over then; the cursor has not moved.
     if (characters === undefined) return toExcept(batch.entries);
-    moveCursor.run(batch.gateway, batch.next);
+    if (batch.replay !== true) moveCursor.run(batch.gateway, batch.next);
     held = { rows: held.rows + batch.entries.length, characters: held.characters + characters };
     const isLarge = held.rows >= LARGEST.rows || held.characters >= LARGEST.characters;
     if (batch.moreFollows === true && !isLarge) return { kind: "held" };

@@ -40,7 +40,7 @@ test("a handler whose cursor lies before the journal's beginning, or that ends i
     reader,
     cursor,
     registry: {} as never,
-    parking: {} as never,
+    parking: { takeMarked: () => [] } as never,
     progress: {
       lost: (range: LostRange) => lost.push(range),
       holding: () => {},

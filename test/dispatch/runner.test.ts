@@ -69,7 +69,7 @@ async function run(
     reader,
     cursor,
     registry: { read: () => ({ kind: "reading", reading: {} }) } as never,
-    parking: {} as never,
+    parking: { takeMarked: () => [] } as never,
     progress: {
       holding: () => {},
       running: () => {},

@@ -9,10 +9,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { Writable } from "node:stream";
-import { Command } from "commander";
 import { describe, expect } from "vitest";
-import { addJournalCommands } from "../../src/journal/command.ts";
 import { openCursor } from "../../src/journal/cursor.ts";
 import { nodeDisk } from "../../src/journal/disk.ts";
 import { dumpJournal, type DumpOptions } from "../../src/journal/dump.ts";
@@ -232,70 +229,5 @@ describe("dump", () => {
     writeFileSync(join(dir, "head"), head);
     expect(offsets({ dir })).toEqual(Array.from({ length: 20 }, (_, index) => index));
     await journal[Symbol.asyncDispose]();
-  });
-});
-
-async function sluice(...args: readonly string[]): Promise<{ code: number; out: string; complaints: string[] }> {
-  const found = { code: 0, out: "", complaints: [] as string[] };
-  const stdout = new Writable({
-    write(chunk: Buffer, _encoding, done) {
-      found.out += chunk.toString();
-      done();
-    },
-  });
-  const program = new Command().exitOverride().configureOutput({ writeErr: (text) => found.complaints.push(text) });
-  addJournalCommands(program, {
-    stdout,
-    complain: (line) => found.complaints.push(line),
-    exitWith: (code) => {
-      found.code = code;
-    },
-    findDataDir: () => Promise.resolve(undefined),
-  });
-  await program.parseAsync(["node", "sluice", "journal", ...args]).catch((error: { exitCode: number }) => {
-    found.code = error.exitCode;
-  });
-  return found;
-}
-
-describe("the command", () => {
-  test("ends with 0 when all is well, 1 when something is gone, 2 when there is no journal", async ({ dir }) => {
-    const journal = join(dir, "journal");
-    expect(await sluice("verify", "--data-dir", dir)).toMatchObject({
-      code: 2,
-      complaints: [expect.stringContaining(journal)],
-    });
-    write(journal).store.close();
-    expect(await sluice("verify", "--data-dir", dir)).toMatchObject({
-      code: 0,
-      out: expect.stringContaining("300 records"),
-    });
-    expect(JSON.parse((await sluice("stat", "--json", "--data-dir", dir)).out)).toMatchObject({ records: 300 });
-    expect((await sluice("stat", "--data-dir", dir)).out).toContain("lock free");
-    rmSync(pathOf(journal, 2));
-    const { code, out } = await sluice("verify", "--data-dir", dir);
-    expect([code, out]).toEqual([
-      1,
-      expect.stringContaining("lost: records 75 to 124 (50): there is no 0000000002.seg"),
-    ]);
-  });
-
-  test("prints lines, and refuses arguments that it does not understand", async ({ dir }) => {
-    write(join(dir, "journal")).store.close();
-    expect((await sluice("dump", "--data-dir", dir, "--from", "298")).out.match(/\n/g)).toHaveLength(2);
-    expect((await sluice("dump", "--data-dir", dir, "--from", "-1h")).out).toBe("");
-    expect((await sluice("dump", "--data-dir", dir, "--to", "2023-11-14T22:13:20.002Z")).out.match(/\n/g)).toHaveLength(
-      2,
-    );
-    for (const args of [
-      ["--from", "soon"],
-      ["--limit", "-3"],
-      ["--to", "2023-99-99"],
-    ]) {
-      expect(await sluice("dump", "--data-dir", dir, ...args)).toMatchObject({
-        code: 1,
-        complaints: [expect.stringMatching(/It must be/)],
-      });
-    }
   });
 });

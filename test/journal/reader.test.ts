@@ -2,7 +2,7 @@ import { describe, expect } from "vitest";
 import { nodeDisk } from "../../src/journal/disk.ts";
 import { openReader, type LostRange } from "../../src/journal/reader.ts";
 import { toOffset } from "../../src/reading.ts";
-import { payloads, sequences, test } from "./fixtures.ts";
+import { message, payloads, sequences, test } from "./fixtures.ts";
 import { openStore } from "./store-harness.ts";
 
 const all = { records: 1000, bytes: 2 ** 20 };
@@ -132,5 +132,26 @@ describe("wait", () => {
     commit(1);
     await again;
     expect(payloads(reader.read(all))).toEqual(sequences(0, 1));
+  });
+});
+
+describe("read of rejected records only", () => {
+  const rejection = { reason: "invalid", issues: [{ path: "seq", message: "no" }] } as const;
+  const only = { ...all, only: "rejected" } as const;
+
+  test("yields them, steps over the others, and ends at its bytes even when it has yielded none", async ({ open }) => {
+    const journal = await open();
+    for (let sequence = 0; sequence < 3_000; sequence += 1) {
+      journal.append(message(sequence), "climate", sequence % 1_000 === 999 ? rejection : undefined);
+    }
+    await journal.flush();
+    using reader = openReader(journal.share, toOffset(0));
+    expect(reader.read({ ...only, bytes: 1_000 })).toEqual([]);
+    expect(reader.position).toBeGreaterThan(0);
+    expect(reader.position).toBeLessThan(50);
+    expect(reader.atLimit).toBe(true);
+    const found = reader.read(only);
+    expect(found).toMatchObject([999, 1_999, 2_999].map((offset) => ({ offset, kind: "rejected", rejection })));
+    expect([reader.position, reader.lag, reader.atLimit]).toEqual([3_000, 0, false]);
   });
 });
