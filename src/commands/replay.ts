@@ -184,7 +184,7 @@ async function runReplay(shell: Shell, config: GatewayConfig, parts: Parts): Pro
       rate: options.rate,
       stopping: stopping.signal,
       abort: abort.signal,
-      onRefused: screen.refused,
+      onRefused: (offset, stream, reason) => screen.refused(offset, stream, reason),
       onFailed(message) {
         if (message !== lastFailure) screen.say(`${message} It is tried again.`);
         lastFailure = message;

@@ -126,7 +126,7 @@ function parseProperties(text: string): MessageProperties {
 type Row = Readonly<Record<string, unknown>>;
 
 /** A row of either table, also of one in an older version. */
-export function toItem(row: Row): InboxItem {
+function toItem(row: Row): InboxItem {
   const { sink, gateway, offset, time, error, reason, issues, attempts, retry_at: retryAt, stream } = row;
   return {
     sink: sink as string | undefined,
@@ -158,7 +158,7 @@ function toMessage(row: Row): Message {
 }
 
 /** Codecs are used to Buffers. */
-export const toBuffer = ({ buffer, byteOffset, length }: Uint8Array): Buffer => Buffer.from(buffer, byteOffset, length);
+const toBuffer = ({ buffer, byteOffset, length }: Uint8Array): Buffer => Buffer.from(buffer, byteOffset, length);
 
 export interface TakenRow {
   readonly item: InboxItem;

@@ -106,7 +106,7 @@ export interface BatchLimits {
 }
 
 /** What docs/sinks.md says of a kind beside its settings; Markdown. */
-export interface SinkReference {
+interface SinkReference {
   /** Where the readings go and what is written, in a few sentences. */
   readonly writes: string;
   /** How often a reading may be there after retries, crashes and replays, and what makes that so. */
@@ -146,7 +146,7 @@ export interface SinkDefinition {
 }
 
 /** What every sink takes beside the settings of its kind; docs/configuration.md says what each means. */
-export interface CommonSinkSettings {
+interface CommonSinkSettings {
   readonly name?: string;
   /** Names of streams. */
   readonly only?: readonly string[];
