@@ -14,7 +14,16 @@ export { files } from "./sinks/files/files.ts";
 export { mqtt } from "./sinks/mqtt.ts";
 export { redis } from "./sinks/redis.ts";
 export { defineSink, SinkError } from "./sinks/sink.ts";
-export type { BatchLimits, RefusedEntry, Sink, SinkContext, SinkDefinition, SinkType, Written } from "./sinks/sink.ts";
+export type {
+  BatchLimits,
+  RefusedEntry,
+  Sink,
+  SinkContext,
+  SinkDefinition,
+  SinkStream,
+  SinkType,
+  Written,
+} from "./sinks/sink.ts";
 export { sqlite } from "./sinks/sqlite.ts";
 export { stdout } from "./sinks/stdout.ts";
 export { defineStream } from "./validate/stream.ts";

@@ -2,15 +2,17 @@
 // the data directory, also while a gateway uses it. To try something again is the gateway's work: here it is only marked,
 // and waited for.
 
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { openInbox } from "../dispatch/inbox.ts";
 import type { Inbox, InboxItem, InboxKind, Selection } from "../dispatch/inbox.ts";
 import { parkedInbox } from "../dispatch/parked.ts";
 import { rejectsInbox } from "../dispatch/rejects.ts";
 import { showMessage } from "../journal/dump.ts";
 import { readLock } from "../journal/inspect.ts";
+import type { RejectionReason } from "../reading.ts";
 import {
   addDataDirCommand,
   parseCount,
@@ -51,9 +53,15 @@ const rejectsWords: Words = {
   still: "still rejected",
 };
 
-/** How long a gateway is waited for, and how often it is looked whether it is done. */
+const reasons: readonly RejectionReason[] = ["no-stream", "undecodable", "invalid", "identity", "time"];
+
+/** How long a gateway that tries none is waited for, how often it is looked, and how often it is said that it goes on. */
 const patienceMs = 30_000;
 const lookMs = 100;
+const tellMs = 3_000;
+/** For a person; --json has all. */
+const listedRecords = 1_000;
+const toldLeft = 100;
 
 export function addInboxCommands(program: Command, shell: Shell): void {
   const parked = program
@@ -64,7 +72,7 @@ export function addInboxCommands(program: Command, shell: Shell): void {
     .command("rejects")
     .description("messages of devices that were rejected, and what becomes of them");
   add(rejects, shell, rejectsWords, (command) =>
-    command.option("--reason <reason>", "only with this reason, such as invalid"),
+    command.addOption(new Option("--reason <reason>", "only with this reason").choices(reasons)),
   );
 }
 
@@ -79,8 +87,12 @@ function add(group: Command, shell: Shell, words: Words, select: (command: Comma
     return (file: string | undefined, options: Options): Promise<void> =>
       runInDataDir(shell, file, options, async (dataDir) => {
         using inbox = openInbox(join(dataDir, `${words.kind.table}.db`), words.kind);
-        if (inbox === undefined) shell.complain(`${words.none} in ${dataDir}`);
-        else await work(inbox, options, dataDir);
+        if (inbox !== undefined) await work(inbox, options, dataDir);
+        else if (existsSync(dataDir)) shell.complain(`${words.none} in ${dataDir}`);
+        else {
+          shell.complain(`${words.none} in ${dataDir}, which does not exist`);
+          shell.exitWith(2);
+        }
       });
   };
   const deciding = (work: (inbox: Inbox, options: Options, dataDir: string) => Promise<void>) =>
@@ -89,13 +101,13 @@ function add(group: Command, shell: Shell, words: Words, select: (command: Comma
         shell.complain(`which? Say --offset N, or --all for each ${words.one} that the other options fit`);
         shell.exitWith(2);
       } else if (inbox.count(toSelection(options)) === 0) {
-        shell.complain(`${words.none} that fits`);
+        shell.complain(describeNone(words, inbox));
         shell.exitWith(1);
       } else await work(inbox, options, dataDir);
     });
 
   command("list", "one line for each, without its payload")
-    .option("--limit <count>", "at most so many", parseCount)
+    .option("--limit <count>", `at most so many (default: ${listedRecords}, with --json all)`, parseCount)
     .action(action((inbox, options) => list(shell, words, inbox, options)));
   command("show", "everything about each, with its payload").action(
     action((inbox, options) => print(shell, show(inbox.items(toSelection(options)), options))),
@@ -124,15 +136,22 @@ const toSelection = ({ sink, offset, stream, device, reason }: Options): Selecti
   reason,
 });
 
+/** There may be some that do not fit. */
+function describeNone({ none }: Words, inbox: Inbox): string {
+  if (inbox.count({}) === 0) return none;
+  const { sinks } = inbox;
+  return `${none} that fits${sinks.length === 0 ? "" : `; there are records of ${sinks.join(", ")}`}`;
+}
+
 const toLine = (value: object): string => `${JSON.stringify(value)}\n`;
 
 async function list(shell: Shell, words: Words, inbox: Inbox, options: Options): Promise<void> {
   const selection = toSelection(options);
   const count = inbox.count(selection);
-  const { limit = Infinity, json } = options;
-  if (count === 0) shell.complain(`${words.none}${inbox.count({}) === 0 ? "" : " that fits"}`);
+  const { json, limit = json === true ? Infinity : listedRecords } = options;
+  if (count === 0) shell.complain(describeNone(words, inbox));
   await print(shell, listed(inbox.items(selection), limit, json === true));
-  if (count > limit) shell.complain(`and ${count - limit} more`);
+  if (count > limit) shell.complain(`and ${count - limit} more: see --limit, or choose with the other options`);
   const { dropped } = inbox;
   if (dropped > 0) shell.complain(`${showCount(dropped, "older one")} gave way, for \`rejects\` keeps no more`);
 }
@@ -187,14 +206,31 @@ async function retry(shell: Shell, words: Words, inbox: Inbox, options: Options,
     );
     return;
   }
-  const untilMs = performance.now() + patienceMs;
-  while (inbox.countMarked(selection) > 0 && performance.now() < untilMs) await setTimeout(lookMs);
-  const left = [...outcomes(inbox, selection, asked)];
-  const taken = asked.size - left.length;
-  const waiting = left.filter(({ retryAt }) => retryAt !== undefined).length;
-  await print(shell, toReport(left, taken, words, options));
-  if (waiting > 0) shell.complain(`${waiting} of them are not tried yet: is the gateway busy, or the sink away?`);
-  if (left.length > 0) shell.exitWith(1);
+  await untilTried(shell, inbox, selection);
+  const tally = { asked: asked.size, left: 0, waiting: 0 };
+  await print(shell, toReport(outcomes(inbox, selection, asked), tally, words, options));
+  if (tally.waiting > 0) {
+    shell.complain(
+      `${tally.waiting} of them are not tried yet, and will be: is the gateway busy, or the sink away? See \`sluice sinks\``,
+    );
+  }
+  if (tally.left > 0) shell.exitWith(1);
+}
+
+/** Resolves when none is marked any longer, or when the gateway has tried none for a while. */
+async function untilTried({ complain }: Shell, inbox: Inbox, selection: Selection): Promise<void> {
+  let left = inbox.countMarked(selection);
+  let movedMs = performance.now();
+  let toldMs = movedMs;
+  while (left > 0 && performance.now() - movedMs < patienceMs) {
+    await setTimeout(lookMs);
+    const now = inbox.countMarked(selection);
+    if (now !== left) movedMs = performance.now();
+    left = now;
+    if (performance.now() - toldMs < tellMs) continue;
+    toldMs = performance.now();
+    complain(`${left} of them are still to be tried by the gateway; Ctrl-C leaves it to it`);
+  }
 }
 
 const toKey = ({ sink, gateway, offset }: InboxItem): string => `${sink} ${gateway} ${offset}`;
@@ -205,16 +241,26 @@ function* outcomes(inbox: Inbox, selection: Selection, asked: ReadonlySet<string
   for (const item of inbox.items({ ...selection, reason: undefined })) if (asked.has(toKey(item))) yield item;
 }
 
+/** Counts those that are left as it goes. */
 function* toReport(
-  left: readonly InboxItem[],
-  taken: number,
+  items: Iterable<InboxItem>,
+  tally: { readonly asked: number; left: number; waiting: number },
   { one, still }: Words,
   { json }: Options,
 ): Generator<string, void> {
-  for (const { sink, gateway, offset, error, retryAt } of left) {
+  for (const { sink, gateway, offset, error, retryAt } of items) {
+    tally.left += 1;
+    if (retryAt !== undefined) tally.waiting += 1;
     const outcome = retryAt === undefined ? still : "not tried yet";
     if (json === true) yield toLine({ sink, gateway, offset, outcome, error });
-    else yield `${sink === undefined ? "" : `${sink}  `}offset ${offset}  ${outcome}: ${error}\n`;
+    else if (tally.left <= toldLeft)
+      yield `${sink === undefined ? "" : `${sink}  `}offset ${offset}  ${outcome}: ${error}\n`;
   }
-  yield json === true ? toLine({ taken, left: left.length }) : `${showCount(taken, one)} taken, ${left.length} left\n`;
+  const { left } = tally;
+  const taken = tally.asked - left;
+  if (json === true) yield toLine({ taken, left });
+  else {
+    if (left > toldLeft) yield `and ${left - toldLeft} more\n`;
+    yield `${showCount(taken, one)} taken, ${left} left\n`;
+  }
 }

@@ -3,7 +3,7 @@
 // used; 2 when the command line, the configuration or the journal is wrong; 130 when it was stopped.
 
 import { join } from "node:path";
-import type { Command } from "commander";
+import { type Command, InvalidArgumentError } from "commander";
 import { resolveForConfiguration } from "../config/resolve.ts";
 import type { GatewayConfig, SinkConfig } from "../config/schema.ts";
 import { SinkHangs } from "../dispatch/delivery.ts";
@@ -45,7 +45,7 @@ export function addReplayCommand(program: Command, shell: Shell): void {
       parsePoint,
     )
     .option("--to <point>", "record or time before which to end", parsePoint)
-    .option("--rate <count>", "at most so many readings a second", parseCount)
+    .option("--rate <count>", "at most so many readings a second", parseRate)
     .action((file: string | undefined, options: Options) => runExplained(shell, () => run(shell, file, options)));
 }
 
@@ -56,6 +56,11 @@ async function run(shell: Shell, file: string | undefined, options: Options): Pr
   if (sink === undefined) {
     const names = config.sinks.map(({ name }) => name).join(", ");
     shell.complain(`${config.file} has no sink named ${options.sink}; its sinks: ${names === "" ? "none" : names}`);
+    shell.exitWith(2);
+    return;
+  }
+  if (isBackwards(options)) {
+    shell.complain("--to lies before --from: there is nothing between them");
     shell.exitWith(2);
     return;
   }
@@ -71,6 +76,18 @@ async function run(shell: Shell, file: string | undefined, options: Options): Pr
   const range = createRange(shell, config, options, journal, bound);
   const screen = createScreen(shell, range, bound);
   await runReplay(shell, config, { sink, options, journal, range, screen });
+}
+
+function parseRate(text: string): number {
+  const rate = parseCount(text);
+  if (rate > 0) return rate;
+  throw new InvalidArgumentError("It must be at least 1.");
+}
+
+/** As far as it can be told without the journal. */
+function isBackwards({ from, to }: Options): boolean {
+  if (from.kind === "offset" && to?.kind === "offset") return to.offset < from.offset;
+  return from.kind === "time" && to?.kind === "time" && to.timeMs < from.timeMs;
 }
 
 /** What lies at or above the sink's own cursor comes to it anyway; undefined: it is not known, which has been said. */
@@ -184,7 +201,7 @@ async function runReplay(shell: Shell, config: GatewayConfig, parts: Parts): Pro
       rate: options.rate,
       stopping: stopping.signal,
       abort: abort.signal,
-      onRefused: screen.refused,
+      onRefused: (offset, stream, reason) => screen.refused(offset, stream, reason),
       onFailed(message) {
         if (message !== lastFailure) screen.say(`${message} It is tried again.`);
         lastFailure = message;

@@ -96,6 +96,12 @@ const journalSettings = z.strictObject({
     ),
 });
 
+const parkedSettings = z.strictObject({
+  bytes: count(GIB, MIB, 1024 * GIB).describe(
+    "Of the file parked.db. When it is full a sink or handler that has to park a record waits, with an ERROR line, until you have made room.",
+  ),
+});
+
 const rejectsSettings = z.strictObject({
   records: count(100_000, 0, 10_000_000).describe(
     "Rejected messages that are kept; the oldest give way. 0: none is kept beyond the journal, and there is no inbox.",
@@ -315,6 +321,9 @@ export const gatewaySettings = z.strictObject({
     .optional()
     .describe("Who may connect. Without it anybody may, and only loopback addresses are listened on."),
   journal: journalSettings.prefault({}).describe("The log on disk that holds each message until every sink has it."),
+  parked: parkedSettings
+    .prefault({})
+    .describe("How much is kept of the records that sinks and handlers cannot take, for `sluice parked`."),
   rejects: rejectsSettings
     .prefault({})
     .describe(
@@ -339,6 +348,7 @@ export interface GatewaySettings {
   readonly log?: Readonly<z.input<typeof logSettings>>;
   readonly credentials?: Readonly<z.input<typeof credentialsSettings>>;
   readonly journal?: Readonly<z.input<typeof journalSettings>>;
+  readonly parked?: Readonly<z.input<typeof parkedSettings>>;
   readonly rejects?: Readonly<z.input<typeof rejectsSettings>>;
   readonly limits?: Readonly<z.input<typeof limitsSettings>>;
   readonly shutdownMs?: number;
@@ -397,6 +407,7 @@ export interface GatewayConfig {
   readonly log: Readonly<z.output<typeof logSettings>>;
   readonly credentials?: Readonly<z.output<typeof credentialsSettings>> | undefined;
   readonly journal: Readonly<z.output<typeof journalSettings>>;
+  readonly parked: Readonly<z.output<typeof parkedSettings>>;
   readonly rejects: Readonly<z.output<typeof rejectsSettings>>;
   readonly limits: Readonly<z.output<typeof limitsSettings>>;
   readonly shutdownMs: number;

@@ -126,7 +126,7 @@ function parseProperties(text: string): MessageProperties {
 type Row = Readonly<Record<string, unknown>>;
 
 /** A row of either table, also of one in an older version. */
-export function toItem(row: Row): InboxItem {
+function toItem(row: Row): InboxItem {
   const { sink, gateway, offset, time, error, reason, issues, attempts, retry_at: retryAt, stream } = row;
   return {
     sink: sink as string | undefined,
@@ -158,7 +158,7 @@ function toMessage(row: Row): Message {
 }
 
 /** Codecs are used to Buffers. */
-export const toBuffer = ({ buffer, byteOffset, length }: Uint8Array): Buffer => Buffer.from(buffer, byteOffset, length);
+const toBuffer = ({ buffer, byteOffset, length }: Uint8Array): Buffer => Buffer.from(buffer, byteOffset, length);
 
 export interface TakenRow {
   readonly item: InboxItem;
@@ -178,11 +178,36 @@ export function takeRows(rows: Iterable<Row>, maximumBytes: number): readonly Ta
   return taken;
 }
 
+const PAGE_RECORDS = 500;
+const PAGE_BYTES = 4 * 1024 * 1024;
+/** A worker that wants to write waits no longer than this takes. */
+const DROPPED_TOGETHER = 10_000;
+
+/** What comes next in the order of the key; [] at the end. */
+function readPage(
+  db: DatabaseSync,
+  { table }: InboxKind,
+  selection: Selection,
+  last: InboxItem | undefined,
+): readonly InboxItem[] {
+  const { where, values } = toWhere(selection);
+  const key = table === "parked" ? `sink, gateway, "offset"` : `gateway, "offset"`;
+  const after = last === undefined ? [] : [last.sink, last.gateway, last.offset].filter((part) => part !== undefined);
+  const behind = after.length === 0 ? "" : ` AND (${key}) > (${after.map(() => "?").join(", ")})`;
+  const sql = `SELECT * FROM ${table} WHERE ${where}${behind} ORDER BY ${key} LIMIT ${PAGE_RECORDS}`;
+  return takeRows(db.prepare(sql).iterate(...values, ...after), PAGE_BYTES).map(({ item }) => item);
+}
+
 /** What the command line does with an inbox. Everything throws SLUICE_INBOX when the file cannot be used. */
 export interface Inbox extends Disposable {
-  /** In the order of gateway and offset, one sink after the other. */
+  /**
+   * In the order of gateway and offset, one sink after the other. Read in pages as they are asked for, so a reader that takes
+   * its time, such as `less`, does not keep the gateway's log of the file from being cut.
+   */
   items(selection: Selection): Iterable<InboxItem>;
   count(selection: Selection): number;
+  /** Of parked records only: the sinks and handlers that have some. */
+  readonly sinks: readonly string[];
   /** How many were deleted. */
   drop(selection: Selection): number;
   /** To be tried again by the gateway: at once when it runs, else at its start. How many. */
@@ -197,7 +222,6 @@ export interface Inbox extends Disposable {
 export function openInbox(file: string, kind: InboxKind): Inbox | undefined {
   if (!existsSync(file)) return undefined;
   const { table } = kind;
-  const order = table === "parked" ? `sink, gateway, "offset"` : `gateway, "offset"`;
   let db: DatabaseSync | undefined;
   const naming = <T>(work: (opened: DatabaseSync) => T): T => {
     try {
@@ -207,11 +231,6 @@ export function openInbox(file: string, kind: InboxKind): Inbox | undefined {
       throw new SluiceError("SLUICE_INBOX", `${file}: ${toError(cause).message}`, { cause });
     }
   };
-  const run = (head: string, selection: Selection): number =>
-    naming((opened) => {
-      const { where, values } = toWhere(selection);
-      return Number(opened.prepare(`${head} WHERE ${where}`).run(...values).changes);
-    });
   const count = (condition: string, selection: Selection): number =>
     naming((opened) => {
       const { where, values } = toWhere(selection);
@@ -221,16 +240,34 @@ export function openInbox(file: string, kind: InboxKind): Inbox | undefined {
   naming(() => {});
   return {
     *items(selection) {
-      const { where, values } = toWhere(selection);
-      const sql = `SELECT * FROM ${table} WHERE ${where} ORDER BY ${order}`;
-      for (const row of naming((opened) => opened.prepare(sql).iterate(...values))) yield toItem(row);
+      let last: InboxItem | undefined;
+      do {
+        const page = naming((opened) => readPage(opened, kind, selection, last));
+        yield* page;
+        last = page.at(-1);
+      } while (last !== undefined);
+    },
+    get sinks() {
+      if (table !== "parked") return [];
+      const sql = "SELECT DISTINCT sink FROM parked ORDER BY sink";
+      return naming((opened) => opened.prepare(sql).all()).map((row) => String(row["sink"]));
     },
     count: (selection) => count("TRUE", selection),
-    drop: (selection) => run(`DELETE FROM ${table}`, selection),
+    drop(selection) {
+      const { where, values } = toWhere(selection);
+      const sql = `DELETE FROM ${table} WHERE rowid IN (SELECT rowid FROM ${table} WHERE ${where} LIMIT ${DROPPED_TOGETHER})`;
+      let dropped = 0;
+      for (let changes = DROPPED_TOGETHER; changes === DROPPED_TOGETHER; dropped += changes) {
+        changes = naming((opened) => Number(opened.prepare(sql).run(...values).changes));
+      }
+      return dropped;
+    },
     mark(selection) {
       // A gateway of an older version does not know the column, and would fail at the next record that it sets aside.
       naming((opened) => inTransaction(opened, () => migrate(opened, kind)));
-      return run(`UPDATE ${table} SET retry_at = ${Date.now()}`, selection);
+      const { where, values } = toWhere(selection);
+      const sql = `UPDATE ${table} SET retry_at = ${Date.now()} WHERE ${where}`;
+      return naming((opened) => Number(opened.prepare(sql).run(...values).changes));
     },
     countMarked: (selection) => count("retry_at IS NOT NULL", selection),
     get dropped() {

@@ -30,9 +30,19 @@ export interface StillParked {
   readonly attempts: number;
 }
 
+/** Nothing is parked before a person has made room: what is to be parked waits in the journal, and with it what is behind. */
+class ParkingFull extends Error {
+  override readonly name = "ParkingFull";
+  /** As of a SinkError. */
+  readonly kind = "misconfigured";
+}
+
 /** Synchronous: for worker threads. */
 export interface Parking extends Disposable {
-  /** All of them are on disk when it returns; the same record again replaces the earlier one. Throws when that fails. */
+  /**
+   * All of them are on disk when it returns; the same record again replaces the earlier one. Throws when that fails, or when
+   * the file is as large as it may be.
+   */
   park(records: readonly Parked[]): void;
   /**
    * Records that an operator wants tried again, of one gateway id, in its order; [] when there are none. Settle all of them
@@ -50,6 +60,8 @@ export interface ParkingOptions {
   readonly sink: string;
   /** The gateway id. */
   readonly gateway: string;
+  /** Nothing more is parked while the file's contents take so much. */
+  readonly maximumBytes: number;
 }
 
 const NEW_IN_2 = [
@@ -83,7 +95,7 @@ const LARGEST_BYTES = 4 * 1024 * 1024;
 /** A record that ends its worker each time it is tried must not be tried for ever. */
 const MAXIMUM_TRIES = 3;
 
-export function createParking({ file, sink, gateway }: ParkingOptions): Parking {
+export function createParking({ file, sink, gateway, maximumBytes }: ParkingOptions): Parking {
   let db: DatabaseSync | undefined;
 
   function use<T>(work: (opened: DatabaseSync) => T): T {
@@ -113,6 +125,12 @@ export function createParking({ file, sink, gateway }: ParkingOptions): Parking 
   return {
     park(records) {
       if (records.length === 0) return;
+      const bytes = use(readUsedBytes);
+      if (bytes >= maximumBytes) {
+        throw new ParkingFull(
+          `${file} holds ${Math.round(bytes / 2 ** 20)} MiB of parked records, and \`parked.bytes\` allows no more: see \`sluice parked list\`, mend the cause, then \`sluice parked retry\` or \`drop\`. ${sink} waits until then.`,
+        );
+      }
       use((opened) => insertAll(opened, sink, gateway, records));
     },
     takeMarked() {
@@ -143,6 +161,12 @@ export function createParking({ file, sink, gateway }: ParkingOptions): Parking 
       db = undefined;
     },
   };
+}
+
+/** Without the pages that deleted records have left. */
+function readUsedBytes(db: DatabaseSync): number {
+  const read = (name: string): number => Number(db.prepare(`PRAGMA ${name}`).get()?.[name]);
+  return (read("page_count") - read("freelist_count")) * read("page_size");
 }
 
 function insertAll(db: DatabaseSync, sink: string, gateway: string, records: readonly Parked[]): void {

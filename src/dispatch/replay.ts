@@ -147,6 +147,7 @@ async function runOnce(options: ReplayOptions, state: State, onSuccess: () => vo
       end = piece.next;
       await pace(piece.entries.length);
     }
+    if (last === "held") last = await write({ entries: [], next: end });
     while (last === "held" && !abort.aborted) {
       await setTimeout(heldMs, undefined, { signal: abort }).catch(() => {});
       last = await write({ entries: [], next: end });

@@ -26,8 +26,11 @@ export interface RetrierOptions {
 }
 
 export interface Retrier {
-  /** Between two batches. Looks for marks once a second, and while there are some at each call. Rejects like `attempt`. */
-  turn(): Promise<void>;
+  /**
+   * Between two batches. Looks for marks once a second, and while there are some at each call. True: some were tried, and
+   * there may be more. Rejects like `attempt`.
+   */
+  turn(): Promise<boolean>;
   /** The sink has some that are not durable yet. */
   readonly isHeld: boolean;
   /** What was held is durable. */
@@ -81,10 +84,11 @@ export function createRetrier(options: RetrierOptions): Retrier {
       return held !== undefined;
     },
     async turn() {
-      if (held !== undefined || performance.now() < lookAtMs) return;
+      if (held !== undefined || performance.now() < lookAtMs) return false;
       const items = look();
       if (items.length === 0) lookAtMs = performance.now() + lookMs;
       else await tryAgain(items);
+      return items.length > 0;
     },
     settle() {
       const settleHeld = held;

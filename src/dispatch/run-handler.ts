@@ -6,7 +6,7 @@ import type { Entry, Offset } from "../reading.ts";
 import { toOffset } from "../reading.ts";
 import { readChunk } from "./feed.ts";
 import type { Handler, HandlerContext, HandlerPublish } from "./handler.ts";
-import { createBackoff } from "./retry.ts";
+import { createBackoff, toFailure } from "./retry.ts";
 import { createRetrier } from "./retry-parked.ts";
 import type { Retrier } from "./retry-parked.ts";
 import { park, pass, seek, wakeMs } from "./runner.ts";
@@ -35,7 +35,7 @@ export async function runHandler(options: HandlerRunnerOptions): Promise<void> {
     } catch (cause) {
       // Not the handler: the disk under the journal or under parked.db.
       progress.failed(cause);
-      await backoff.pause(stopping);
+      await backoff.pause(stopping, toFailure(cause));
     }
   }
 }
@@ -46,13 +46,14 @@ async function runOnce(options: HandlerRunnerOptions, onSuccess: () => void): Pr
   const retrier = createHandlerRetrier(options, only);
   let turnAtMs = performance.now();
   while (!stopping.aborted) {
-    await retrier.turn();
+    const retried = await retrier.turn();
     const chunk = readChunk({ reader, registry, only, limit: standardLimit });
     progress.holding(chunk?.oldestReceivedAt);
     if (chunk === undefined) {
       pass(options);
       progress.running();
-      await reader.wait(stopping, wakeMs);
+      if (retried) await setImmediate();
+      else await reader.wait(stopping, wakeMs);
       continue;
     }
     const { entries, records, refused, passed, next } = chunk;

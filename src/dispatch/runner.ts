@@ -79,7 +79,7 @@ async function runOnce(open: () => Promise<Sink>, options: SinkRunnerOptions, on
     let ahead: Chunk | undefined;
     const mayStop = (): boolean => stopping.aborted && (held === undefined || holds);
     while (!mayStop()) {
-      if (held === undefined || holds) await retrier.turn();
+      const retried = (held === undefined || holds) && (await retrier.turn());
       const chunk = ahead ?? read(options);
       ahead = undefined;
       if (held === undefined) progress.holding(chunk?.oldestReceivedAt);
@@ -101,8 +101,9 @@ async function runOnce(open: () => Promise<Sink>, options: SinkRunnerOptions, on
         } else if (!holds && !moreFollows) throw new Error("the sink holds a batch that is the last");
       } else pass(options);
       if (held === undefined || holds) progress.running();
-      if (chunk === undefined) await reader.wait(stopping, wakeMs);
-      else await rest(chunk, options);
+      if (chunk !== undefined) await rest(chunk, options);
+      else if (retried) await setImmediate();
+      else await reader.wait(stopping, wakeMs);
     }
   } finally {
     await close(sink, progress);

@@ -62,7 +62,12 @@ async function run(main: MessagePort, settings: WorkerSettings): Promise<void> {
     cursor.commit(oldest);
   }
   const parking = opened.use(
-    createParking({ file: join(dataDir, "parked.db"), sink: consumer.name, gateway: share.id }),
+    createParking({
+      file: join(dataDir, "parked.db"),
+      sink: consumer.name,
+      gateway: share.id,
+      maximumBytes: config.parked.bytes,
+    }),
   );
   const registry = createRegistry(config.streams);
   const options = { gateway: share.id, reader, cursor, registry, parking, progress, backoff, stopping, abort };

@@ -89,7 +89,8 @@ export interface Sink extends AsyncDisposable {
    * Writes a batch; resolves when it is durable or held. Throwing means: nothing is known, the same entries come again. So
    * entries may come twice, also after a crash, and (batch.gateway, offset) is their idempotency key. Entries are in
    * journal order; there may be none, when only the position has moved or what is held is to be made durable. Of a batch with
-   * `replay` the position is neither asked for nor moved. Aborting `signal` means that the gateway will not wait any longer,
+   * `replay` the position is neither asked for nor moved; one without entries ends the replay, and what is held of it is
+   * best made durable at once: somebody waits. Aborting `signal` means that the gateway will not wait any longer,
    * because it stops or because the write takes longer than `timeoutMs`: throw soon, and let nothing of it happen later.
    */
   write(batch: Batch, signal: AbortSignal): Promise<Written>;
@@ -106,7 +107,7 @@ export interface BatchLimits {
 }
 
 /** What docs/sinks.md says of a kind beside its settings; Markdown. */
-export interface SinkReference {
+interface SinkReference {
   /** Where the readings go and what is written, in a few sentences. */
   readonly writes: string;
   /** How often a reading may be there after retries, crashes and replays, and what makes that so. */
@@ -146,7 +147,7 @@ export interface SinkDefinition {
 }
 
 /** What every sink takes beside the settings of its kind; docs/configuration.md says what each means. */
-export interface CommonSinkSettings {
+interface CommonSinkSettings {
   readonly name?: string;
   /** Names of streams. */
   readonly only?: readonly string[];

@@ -60,10 +60,12 @@ async function openFile(): Promise<OpenedFile> {
   };
 }
 
+const roomy = { gateway: "g", maximumBytes: 2 ** 30 };
+
 describe("parking", () => {
   test("keeps a record with its message and its cause, once, however often it is parked", async () => {
     const { file, rows } = await openFile();
-    using parking = createParking({ file, sink: "s", gateway: "g" });
+    using parking = createParking({ file, sink: "s", ...roomy });
     parking.park([makeParked(1, "first"), makeParked(2, "two")]);
     parking.park([makeParked(1, "again")]);
     expect(rows()).toEqual([
@@ -91,7 +93,7 @@ describe("parking", () => {
 
   test("keeps everything of a message that its codec may want to know", async () => {
     const { file, inbox } = await openFile();
-    using parking = createParking({ file, sink: "s", gateway: "g" });
+    using parking = createParking({ file, sink: "s", ...roomy });
     const parked = makeParked(1, "x", { properties, qos: 2 });
     parking.park([parked]);
     expect([...inbox().items({})].map((item) => item.message)).toEqual([{ ...parked.entry.message, packetId: 0 }]);
@@ -99,8 +101,8 @@ describe("parking", () => {
 
   test("is done by several workers into the same file, from the first record on", async () => {
     const { file, rows } = await openFile();
-    using a = createParking({ file, sink: "a", gateway: "g" });
-    using b = createParking({ file, sink: "b", gateway: "g" });
+    using a = createParking({ file, sink: "a", ...roomy });
+    using b = createParking({ file, sink: "b", ...roomy });
     a.park([makeParked(1, "x")]);
     b.park([makeParked(1, "y")]);
     a.park([makeParked(2, "z")]);
@@ -113,7 +115,7 @@ describe("parking", () => {
 
   test("throws when the file cannot be used, and parks once it can", async () => {
     const { file, rows } = await openFile();
-    using parking = createParking({ file, sink: "s", gateway: "g" });
+    using parking = createParking({ file, sink: "s", ...roomy });
     {
       using other = new DatabaseSync(file);
       other.exec("PRAGMA user_version = 3");
@@ -126,7 +128,7 @@ describe("parking", () => {
 
   test("makes a file again that was deleted while the worker ran", async () => {
     const { file, rows } = await openFile();
-    using parking = createParking({ file, sink: "s", gateway: "g" });
+    using parking = createParking({ file, sink: "s", ...roomy });
     parking.park([makeParked(1, "x")]);
     await Promise.all(["", "-wal", "-shm"].map((suffix) => rm(file + suffix, { force: true })));
     parking.park([makeParked(2, "y")]);
@@ -153,8 +155,8 @@ describe("a file of version 1", () => {
 
   test("is brought to the present one by the first worker that parks, while others have it open", async () => {
     const { file, old, rows } = await openVersion1();
-    using a = createParking({ file, sink: "a", gateway: "g" });
-    using b = createParking({ file, sink: "b", gateway: "g" });
+    using a = createParking({ file, sink: "a", ...roomy });
+    using b = createParking({ file, sink: "b", ...roomy });
     a.park([makeParked(1, "x")]);
     b.park([makeParked(1, "y")]);
     expect(rows()).toMatchObject([
@@ -177,7 +179,7 @@ describe("a file of version 1", () => {
     const { file, inbox } = await openVersion1();
     const opened = inbox();
     expect([opened.mark({ sink: "s" }), opened.countMarked({})]).toEqual([1, 1]);
-    using parking = createParking({ file, sink: "s", gateway: "g" });
+    using parking = createParking({ file, sink: "s", ...roomy });
     expect(parking.takeMarked()).toMatchObject([{ offset: 7, message: { qos: 0, deviceId: "d1" } }]);
   });
 });
@@ -185,9 +187,9 @@ describe("a file of version 1", () => {
 describe("marked records", () => {
   test("are found by their own worker, in order, one gateway id after the other", async () => {
     const { file, inbox } = await openFile();
-    using earlier = createParking({ file, sink: "s", gateway: "f" });
-    using parking = createParking({ file, sink: "s", gateway: "g" });
-    using other = createParking({ file, sink: "other", gateway: "g" });
+    using earlier = createParking({ file, sink: "s", ...roomy, gateway: "f" });
+    using parking = createParking({ file, sink: "s", ...roomy });
+    using other = createParking({ file, sink: "other", ...roomy });
     earlier.park([makeParked(5, "x")]);
     parking.park([3, 1, 2].map((offset) => makeParked(offset, "x")));
     other.park([makeParked(4, "x")]);
@@ -210,11 +212,11 @@ describe("marked records", () => {
   test("come alone after the worker has ended in the middle, and no more than three times", async () => {
     const { file, inbox } = await openFile();
     const next = (): readonly number[] => {
-      using parking = createParking({ file, sink: "s", gateway: "g" });
+      using parking = createParking({ file, sink: "s", ...roomy });
       return parking.takeMarked().map(({ offset }) => offset);
     };
     {
-      using parking = createParking({ file, sink: "s", gateway: "g" });
+      using parking = createParking({ file, sink: "s", ...roomy });
       parking.park([1, 2].map((offset) => makeParked(offset, "bad")));
     }
     inbox().mark({});

@@ -144,11 +144,11 @@ describe("the inbox", () => {
           config: { file: join(bench.dir, "gateway.ts"), dataDir: bench.dataDir, sinks: [], handlers: [], rejects },
           ...(takeAgain && { takeAgain }),
         }),
-      mark() {
+      mark: () => {
         using inbox = openInbox(file, rejectsInbox);
         return inbox?.mark({});
       },
-      found() {
+      found: () => {
         using inbox = openInbox(file, rejectsInbox);
         return [...(inbox?.items({}) ?? [])];
       },

@@ -151,7 +151,8 @@ function createSink<Row>(format: Format<Row>, folder: Folder, { path, rotate, co
       await add(entry.offset, entry.reading, row, signal);
     }
     if (!replay && batch.next > taken) taken = batch.next;
-    if (held.files.size > 0 && !isDue()) return { kind: "held" };
+    const isEnd = replay && batch.entries.length === 0;
+    if (held.files.size > 0 && !isEnd && !isDue()) return { kind: "held" };
     await close(signal);
     return { kind: "all" };
   }
