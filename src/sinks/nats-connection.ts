@@ -126,12 +126,12 @@ async function closingWhatFails<T>(connect: () => Promise<T>): Promise<T> {
 
 function createLink(connection: NatsConnection, place: string, settings: NatsConnectionSettings): NatsLink {
   // Whatever waits for an answer rejects with it.
-  const close = (): Promise<void> => connection.close();
+  const abandon = (): void => void connection.close();
   return {
     connection,
     place,
     async during(signal, work) {
-      signal.addEventListener("abort", close, { once: true });
+      signal.addEventListener("abort", abandon, { once: true });
       try {
         return await work();
       } catch (cause) {
@@ -139,10 +139,10 @@ function createLink(connection: NatsConnection, place: string, settings: NatsCon
         // An answer that does not come only says that the connection is gone; why, the connection knows.
         throw explain(place, settings, connection.isClosed() ? ((await connection.closed()) ?? cause) : cause);
       } finally {
-        signal.removeEventListener("abort", close);
+        signal.removeEventListener("abort", abandon);
       }
     },
-    [Symbol.asyncDispose]: close,
+    [Symbol.asyncDispose]: () => connection.close(),
   };
 }
 

@@ -18,7 +18,10 @@ export interface Message {
 type Refusal = Written & { readonly kind: "except" };
 type Messages = { readonly kind: "messages"; readonly messages: readonly Message[] } | Refusal;
 
-/** `most`: the server's max_payload, headers included. Of a batch all messages, or which of its entries can never be one: then none of them is published. */
+/**
+ * All messages of a batch, or which of its entries can never be one: then none of them is published. `most` is the server's
+ * max_payload, in which the headers are counted.
+ */
 export function createMessages(
   { subject: template, stream }: { readonly subject: string; readonly stream?: string | undefined },
   most = Infinity,

@@ -97,6 +97,7 @@ const natsSettings = z
     inboxPrefix: z
       .string()
       .regex(/^[\w-]+(?:\.[\w-]+)*$/, "must be tokens of letters, digits, _ and - between dots")
+      .max(100)
       .default("_INBOX")
       .describe("Acknowledgements come on subjects below this one, to which the user must be allowed to subscribe."),
   })
@@ -187,12 +188,11 @@ function createSink(link: NatsLink, { client, manager, settings }: JetStream): S
       signal.throwIfAborted();
       const made = toMessages(batch);
       if (made.kind === "except") return made;
-      const refused = await link.during(signal, async () => {
+      return await link.during(signal, async () => {
         const { failure, refused } = await publishAll(client, made.messages, settings);
         if (failure !== undefined) throw await explainFailure(failure, manager, link.place);
-        return refused;
+        return toWritten(refused);
       });
-      return toWritten(refused);
     },
     [Symbol.asyncDispose]: () => link[Symbol.asyncDispose](),
   };
