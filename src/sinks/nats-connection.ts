@@ -192,6 +192,8 @@ function toHint(error: Error, { inboxPrefix }: NatsConnectionSettings): string |
         : `The user must be allowed to subscribe to ${inboxPrefix}.>: allow it, or set inboxPrefix.`;
     case "ConnectionError":
       return /support 'tls'/.test(error.message) ? "The server speaks no TLS on this port." : undefined;
+    case "NoResponders":
+      return "JetStream is not enabled for this account: enable it in the server's configuration.";
     case "JetStreamApiError":
       return typeof status === "number" && status < 500
         ? "Change the stream, or the settings stream and create."

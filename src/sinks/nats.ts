@@ -236,21 +236,31 @@ async function publishAll(
   return { failure, refused: refused.toSorted((a, b) => a.offset - b.offset) };
 }
 
-/** When nobody takes a subject it is not said why: JetStream may be off, the stream may be missing, or without a leader. */
+/** That nobody takes a subject is not said with a reason: JetStream is off, the stream is missing, or it has no leader. */
 async function explainFailure({ subject, cause }: Failure, manager: JetStreamManager, place: string): Promise<unknown> {
   if (toError(cause).name !== "JetStreamNotEnabled") return cause;
+  const problem = await findProblem(manager, subject);
+  if (problem !== undefined) return new SinkError("misconfigured", `${place}: ${problem}`, { cause });
+  return new SinkError("transient", `${place}: the stream that takes ${subject} is not there now: has it no leader?`, {
+    cause,
+  });
+}
+
+async function findProblem(manager: JetStreamManager, subject: string): Promise<string | undefined> {
+  const missing = `No JetStream stream takes the subject ${subject}`;
   try {
-    const stream = await manager.streams.find(subject);
-    return new SinkError(
-      "transient",
-      `${place}: the stream ${stream} does not take ${subject} now: has it no leader?`,
-      { cause },
-    );
-  } catch (finding) {
-    const problem =
-      toError(finding).name === "JetStreamNotEnabled"
-        ? "JetStream is not enabled there, for this account: enable it in the server's configuration"
-        : `no JetStream stream takes the subject ${subject}: add it to the subjects of one, or set stream and create`;
-    return new SinkError("misconfigured", `${place}: ${problem}.`, { cause });
+    await manager.streams.find(subject);
+    return undefined;
+  } catch (cause) {
+    switch (toError(cause).name) {
+      case "JetStreamNotEnabled":
+        return "JetStream is not enabled for this account: enable it in the server's configuration.";
+      case "StreamNotFoundError":
+        return `${missing}: add it to the subjects of one, or set stream and create.`;
+      case "RequestError":
+        return `${missing}, or the stream has no leader; the user may not ask which ($JS.API.STREAM.NAMES).`;
+      default:
+        return undefined;
+    }
   }
 }

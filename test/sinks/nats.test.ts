@@ -35,6 +35,8 @@ const openSink = (context: SinkContext, settings: Settings = {}): Promise<Sink> 
   return sink.open(sink.settings.parse(given), context);
 };
 
+const problemOf = (given: Settings): string | undefined => nats().sink.settings.safeParse(given).error?.message;
+
 async function rows(context: SinkContext): Promise<readonly WrittenRow[]> {
   const found = (await readStream(server, streamOf(context))).map((message) => {
     const { gateway, offset, device, time, data } = toDocument(message);
@@ -168,8 +170,6 @@ describe.skipIf(!isInstalled("nats-server"))("with NATS", () => {
   });
 
   describe("the settings of the nats sink", () => {
-    const problemOf = (given: Settings): string | undefined => nats().sink.settings.safeParse(given).error?.message;
-
     test.for([
       ["http://127.0.0.1", "nats://host:port"],
       ["nats://user:secret@127.0.0.1", "settings of their own"],
