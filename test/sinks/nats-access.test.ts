@@ -9,6 +9,8 @@ import type { Sink, SinkContext } from "../../src/sinks/sink.ts";
 import { makeBatch, openContext } from "../contract/sink.ts";
 import { createTrust } from "../servers/nats-credentials.ts";
 import type { Trust } from "../servers/nats-credentials.ts";
+import type { Certificate } from "../servers/certificates.ts";
+import { makeCertificates } from "../servers/certificates.ts";
 import { startNats } from "../servers/nats.ts";
 import { isInstalled } from "../servers/server.ts";
 import type { Server } from "../servers/server.ts";
@@ -38,6 +40,7 @@ async function file(name: string, text: string): Promise<string> {
 }
 
 const close = (sink: Sink): PromiseLike<void> => sink[Symbol.asyncDispose]();
+const toLines = ({ cert, key }: Certificate): readonly string[] => [`tls { cert_file: "${cert}", key_file: "${key}" }`];
 const seedOf = (key: ReturnType<typeof nkeys.createUser>): string => Buffer.from(key.getSeed()).toString();
 
 describe.skipIf(!isInstalled("nats-server"))("the nats sink", () => {
@@ -121,6 +124,22 @@ describe.skipIf(!isInstalled("nats-server"))("the nats sink", () => {
       message: /allowed to subscribe to _INBOX\.>.*inboxPrefix/,
     });
     expect(await writeOne({ ...settings, inboxPrefix: "replies.sluice" })).toEqual({ kind: "all" });
+  });
+
+  test("wants TLS when it is told to, and the certificate of the address that it was given", async () => {
+    const { stranger, elsewhere, ca } = await makeCertificates(context.dataDir);
+    const tls = { ca: stranger.cert };
+    await expect(openSink({ ...writer, tls })).rejects.toMatchObject({ kind: "misconfigured", message: /no TLS/ });
+    const settings = { subject: "telemetry", stream: "TELEMETRY", create: { subjects: ["telemetry"] } };
+    // Its only name is 127.0.0.1.
+    await using own = await startNats({ lines: toLines(stranger) });
+    expect(await writeOne({ ...settings, tls }, own)).toEqual({ kind: "all" });
+    await expect(openSink(settings, own)).rejects.toMatchObject({ kind: "misconfigured", message: /tls\.ca/ });
+    await using other = await startNats({ lines: toLines(elsewhere) });
+    await expect(openSink({ ...settings, tls: { ca } }, other)).rejects.toMatchObject({
+      kind: "misconfigured",
+      message: /another name/,
+    });
   });
 
   describe("with credentials of an operator", () => {
