@@ -169,8 +169,9 @@ function explain(place: string, settings: NatsConnectionSettings, cause: unknown
   return new Error([message, toTransientHint(origin)].filter(Boolean).join(" "), { cause });
 }
 
-/** The library wraps what has happened once or twice. */
-const toOrigin = (error: Error): Error => (error.cause instanceof Error ? toOrigin(error.cause) : error);
+/** The library wraps what has happened once or twice; only of JetStream being off its own error says more. */
+export const toOrigin = (error: Error): Error =>
+  error.cause instanceof Error && error.name !== "JetStreamNotEnabled" ? toOrigin(error.cause) : error;
 
 /** What only a person can mend. The classes of the library are told by their names, so that it is loaded when it is used. */
 function toHint(error: Error, { inboxPrefix }: NatsConnectionSettings): string | undefined {
@@ -192,8 +193,8 @@ function toHint(error: Error, { inboxPrefix }: NatsConnectionSettings): string |
         : `The user must be allowed to subscribe to ${inboxPrefix}.>: allow it, or set inboxPrefix.`;
     case "ConnectionError":
       return /support 'tls'/.test(error.message) ? "The server speaks no TLS on this port." : undefined;
-    case "NoResponders":
-      return "JetStream is not enabled for this account: enable it in the server's configuration.";
+    case "JetStreamNotEnabled":
+      return "Enable it in the server's configuration, for the account of this user.";
     case "JetStreamApiError":
       return typeof status === "number" && status < 500
         ? "Change the stream, or the settings stream and create."
@@ -203,11 +204,11 @@ function toHint(error: Error, { inboxPrefix }: NatsConnectionSettings): string |
   }
 }
 
-/** Errors of JetStream that pass when an operator or a consumer makes room, and a message that nobody acknowledges. */
+/** Errors of JetStream that pass when an operator or a consumer makes room, and a request that nobody answers. */
 function toTransientHint({ name, message }: Error): string | undefined {
   if (/maximum (?:messages|bytes)/.test(message)) {
     return "The stream is full and discards what is new: raise its limits, or let consumers take from it.";
   }
   if (/resources|storage/.test(message)) return "JetStream has no room left: look at its storage and its limits.";
-  return name === "TimeoutError" ? "It does not acknowledge: is it overloaded, or has the stream no_ack?" : undefined;
+  return name === "TimeoutError" ? "Is it overloaded or without a leader, or has the stream no_ack?" : undefined;
 }

@@ -8,7 +8,7 @@ import { resolve } from "node:path";
 import type { JetStreamClient, JetStreamManager } from "@nats-io/jetstream";
 import { z } from "zod";
 import { toError } from "../errors.ts";
-import { connectNats } from "./nats-connection.ts";
+import { connectNats, toOrigin } from "./nats-connection.ts";
 import type { NatsLink } from "./nats-connection.ts";
 import { createMessages, toWritten } from "./nats-messages.ts";
 import type { Message } from "./nats-messages.ts";
@@ -128,7 +128,7 @@ export const nats = defineSink({
       "Messages are published in the order of the journal, `inFlight` at a time. JetStream keeps that order, unless it refuses one message and takes a later one that was on its way already (a stream that is full for a moment, a cluster that elects a leader); the first then comes behind. `inFlight: 1` rules that out.",
       "In {stream} and {device} every `.`, `*`, `>`, `$`, `%`, space and control character is percent-encoded (`a.b` becomes `a%2Eb`), so that a device is always one token and two devices never share a subject; an empty device is a lone `%`. The message has the device as it is.",
       "Parked are readings whose message is larger than the server's `max_payload` or the stream's `max_msg_size`, whose subject is longer than 3,900 bytes, or whose data cannot be written as JSON.",
-      "Without `create` the stream must be there (`nats stream add`), and its subjects must take everything that the template gives: the sink stands still at a subject which no stream takes. The user needs to publish to the subjects and to subscribe to `_INBOX.>`; with `create` also to publish to `$JS.API.STREAM.INFO.*` and `$JS.API.STREAM.CREATE.*`, and for a better diagnosis to `$JS.API.STREAM.NAMES`.",
+      "Without `create` the stream must be there (`nats stream add`), and its subjects must take everything that the template gives: the sink stands still at a subject which no stream takes. The user needs to publish to the subjects and to subscribe to `_INBOX.>`; with `create` also to publish to `$JS.API.STREAM.INFO.*` and `$JS.API.STREAM.CREATE.*`. In a cluster let it publish to `$JS.API.STREAM.NAMES` too: without that, a stream that elects its leader looks like one that is missing.",
       "Two nats sinks that write the same readings into the same JetStream stream are one to it: it keeps the first message of each reading. Give each a stream of its own. A stream with `no_ack` cannot be written to.",
     ],
     example: `nats({ servers: ["tls://nats-1.example:4222", "tls://nats-2.example:4222"], stream: "TELEMETRY", create: { replicas: 3 }, credentials: "secrets/sluice.creds" })`,
@@ -137,7 +137,7 @@ export const nats = defineSink({
 });
 
 /** For a message to be acknowledged, when the write has no shorter time. */
-const ACKNOWLEDGES_WITHIN_MS = 30_000;
+const ACKNOWLEDGES_WITHIN_MS = 10_000;
 const ANSWERS_WITHIN_MS = 5_000;
 /** JetStream's error code for a message that is larger than the stream's max_msg_size. */
 const MESSAGE_TOO_LARGE = 10_054;
@@ -252,12 +252,12 @@ async function findProblem(manager: JetStreamManager, subject: string): Promise<
     await manager.streams.find(subject);
     return undefined;
   } catch (cause) {
-    switch (toError(cause).name) {
+    switch (toOrigin(toError(cause)).name) {
       case "JetStreamNotEnabled":
-        return "JetStream is not enabled for this account: enable it in the server's configuration.";
+        return "JetStream is not enabled: enable it in the server's configuration, for the account of this user.";
       case "StreamNotFoundError":
         return `${missing}: add it to the subjects of one, or set stream and create.`;
-      case "RequestError":
+      case "PermissionViolationError":
         return `${missing}, or the stream has no leader; the user may not ask which ($JS.API.STREAM.NAMES).`;
       default:
         return undefined;

@@ -51,9 +51,9 @@ describe.skipIf(!isInstalled("nats-server"))("the nats sink", () => {
         `  { user: ${writer.username}, password: ${writer.password} }`,
         `  { nkey: ${user.getPublicKey()} }`,
         `  { user: poor, password: secret, permissions: { publish: [ "telemetry.climate.device-0", "$JS.>" ] } }`,
-        `  { user: writes, password: secret, permissions: { publish: [ "telemetry.>" ], subscribe: [ "_INBOX.>" ] } }`,
+        `  { user: writes, password: secret, permissions: { publish: [ "telemetry.>", other ], subscribe: [ "_INBOX.>" ] } }`,
         `  { user: deaf, password: secret, permissions: { subscribe: [ "replies.sluice.>" ] } }`,
-        "] } }",
+        "] }, PLAIN { users: [ { user: plain, password: secret } ] } }",
       ],
     });
   });
@@ -101,6 +101,20 @@ describe.skipIf(!isInstalled("nats-server"))("the nats sink", () => {
     await expect(writeOne({ username: "poor", password: "secret" })).rejects.toMatchObject({
       kind: "misconfigured",
       message: /Permissions Violation.*allowed to publish to telemetry\.climate\.device-1/,
+    });
+  });
+
+  test("says that JetStream is not enabled for the account", async () => {
+    const plain = { username: "plain", password: "secret" };
+    const misconfigured = { kind: "misconfigured", message: /JetStream (?:is )?not enabled.*account of this user/i };
+    await expect(writeOne(plain)).rejects.toMatchObject(misconfigured);
+    await expect(openSink({ ...plain, stream: "TELEMETRY", create })).rejects.toMatchObject(misconfigured);
+  });
+
+  test("says so when its user may not ask whether there is a stream", async () => {
+    await expect(writeOne({ username: "writes", password: "secret", subject: "other" })).rejects.toMatchObject({
+      kind: "misconfigured",
+      message: /No JetStream stream takes the subject other, or.*STREAM\.NAMES/,
     });
   });
 
