@@ -11,6 +11,7 @@ import { createEvents } from "../src/events.ts";
 import { tcpSettings } from "../src/listener/tcp.ts";
 import { type Message, toOffset } from "../src/reading.ts";
 import { mqtt } from "../src/sinks/mqtt.ts";
+import { nats } from "../src/sinks/nats.ts";
 import { redis } from "../src/sinks/redis.ts";
 import { standardBatch, type SinkType } from "../src/sinks/sink.ts";
 import { files } from "../src/sinks/files/files.ts";
@@ -77,6 +78,7 @@ function configuration(): readonly string[] {
 const sinkTypes: readonly SinkType[] = [
   files().sink,
   mqtt({ url: "" }).sink,
+  nats().sink,
   redis().sink,
   sqlite().sink,
   stdout().sink,

@@ -1,15 +1,17 @@
-// The sinks that keep a connection of their own, over TLS: redis and mqtt.
+// The sinks that keep a connection of their own, over TLS: redis, mqtt and nats.
 
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { mqtt } from "../../src/sinks/mqtt.ts";
+import { nats } from "../../src/sinks/nats.ts";
 import { redis } from "../../src/sinks/redis.ts";
 import type { Sink, SinkDefinition } from "../../src/sinks/sink.ts";
 import { makeBatch, openContext } from "../contract/sink.ts";
 import { makeCertificates, type Certificates } from "../servers/certificates.ts";
 import { startMosquitto } from "../servers/mosquitto.ts";
+import { startNats } from "../servers/nats.ts";
 import { startRedis } from "../servers/redis.ts";
 import { isInstalled } from "../servers/server.ts";
 import type { Server } from "../servers/server.ts";
@@ -37,6 +39,14 @@ const kinds: readonly Kind[] = [
       startMosquitto({
         lines: [`cafile ${ca}`, `certfile ${cert}`, `keyfile ${key}`, "require_certificate true"],
       }),
+  },
+  {
+    name: "nats",
+    program: "nats-server",
+    protocol: "tls",
+    make: ({ url, ...tls }) => nats({ servers: [url], ...tls, stream: "TELEMETRY", create: {} }),
+    start: ({ ca, server: { cert, key } }) =>
+      startNats({ lines: [`tls { ca_file: "${ca}", cert_file: "${cert}", key_file: "${key}", verify: true }`] }),
   },
 ];
 
