@@ -10,6 +10,7 @@ import { errors } from "../src/errors.ts";
 import { createEvents } from "../src/events.ts";
 import { tcpSettings } from "../src/listener/tcp.ts";
 import { type Message, toOffset } from "../src/reading.ts";
+import { http } from "../src/sinks/http.ts";
 import { mqtt } from "../src/sinks/mqtt.ts";
 import { nats } from "../src/sinks/nats.ts";
 import { redis } from "../src/sinks/redis.ts";
@@ -77,6 +78,7 @@ function configuration(): readonly string[] {
 
 const sinkTypes: readonly SinkType[] = [
   files().sink,
+  http({ url: "" }).sink,
   mqtt({ url: "" }).sink,
   nats().sink,
   redis().sink,

@@ -11,6 +11,7 @@ export { tcp } from "./listener/tcp.ts";
 export type { ListenerDefinition } from "./listener/tcp.ts";
 export type { Batch, Entry, Issue, Offset, QoS, Reading, UnixMs } from "./reading.ts";
 export { files } from "./sinks/files/files.ts";
+export { http } from "./sinks/http.ts";
 export { mqtt } from "./sinks/mqtt.ts";
 export { nats } from "./sinks/nats.ts";
 export { redis } from "./sinks/redis.ts";

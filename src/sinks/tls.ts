@@ -88,8 +88,10 @@ const isOfCertificate =
  * accepted by one of the two sides, or a server that speaks no TLS. undefined: it failed for something else.
  */
 export function toTlsHint(cause: unknown): string | undefined {
-  const { code } = toError(cause) as { readonly code?: unknown };
+  const { code, message } = toError(cause) as { readonly code?: unknown; readonly message: string };
   if (typeof code !== "string") return undefined;
+  // A failed write has OpenSSL's reason in its message alone.
+  if (code === "EPROTO") return toProtocolHint(message.toUpperCase().replaceAll(" ", "_"));
   if (code.startsWith("ERR_SSL_")) return toProtocolHint(code);
   return certificateHints[code] ?? (isOfCertificate.test(code) ? unknownAuthority : undefined);
 }
