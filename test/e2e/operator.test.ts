@@ -1,15 +1,13 @@
 // What an operator does with a gateway that runs, or that does not: the commands as processes, beside it.
 
-import { once } from "node:events";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
-import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { execPath } from "node:process";
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect } from "vitest";
 import { type GatewayProcess, test } from "../fixtures.ts";
+import { findPort } from "../servers/server.ts";
 import { readRows } from "./rows.ts";
 import { type Finished, run } from "./tools.ts";
 
@@ -23,15 +21,6 @@ const toLines = (text: string): readonly Record<string, unknown>[] =>
     .split("\n")
     .filter((line) => line !== "")
     .map((line) => JSON.parse(line) as Record<string, unknown>);
-
-async function findPort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
-}
 
 interface Written {
   readonly dataDir: string;

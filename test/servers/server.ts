@@ -3,7 +3,7 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
-import { connect, createServer, type AddressInfo } from "node:net";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { env } from "node:process";
@@ -108,14 +108,23 @@ export async function startServer(program: ServerProgram): Promise<Server> {
   };
 }
 
-/** A port that nobody listens on now. */
+/**
+ * A free port outside the range from which the system takes the ports of clients: a client that knocks at a port of that
+ * range again and again, while nobody listens there, is one day given the same port and connected to itself.
+ */
 export async function findPort(): Promise<number> {
-  const server = createServer().listen(0, host);
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
+  for (;;) {
+    const server = createServer().listen(10_000 + Math.floor(Math.random() * 20_000), host);
+    try {
+      await once(server, "listening");
+    } catch {
+      continue;
+    }
+    const address = server.address();
+    server.close();
+    await once(server, "close");
+    if (typeof address === "object" && address !== null) return address.port;
+  }
 }
 
 async function probePort(port: number): Promise<void> {

@@ -1,7 +1,5 @@
 // The devices of a crash run: some of each kind, publishing at random moments until they are told to stop.
 
-import { once } from "node:events";
-import { createServer } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { createRandom } from "../../../devices-sim/random.ts";
 import { Device, type DeviceKind, deviceKinds } from "./device.ts";
@@ -76,22 +74,3 @@ export function openFleet({ port, devices: ofEachKind, seed, padBytes = 0, kinds
 
 const count = (devices: readonly Device[]): number =>
   devices.reduce((sum, { acknowledged }) => sum + acknowledged.length, 0);
-
-/**
- * A free port outside the range from which the system takes the ports of clients: a client that knocks at a port of that
- * range again and again, while nobody listens there, is one day given the same port and connected to itself.
- */
-export async function findPort(): Promise<number> {
-  for (;;) {
-    const server = createServer().listen(10_000 + Math.floor(Math.random() * 20_000), "127.0.0.1");
-    try {
-      await once(server, "listening");
-    } catch {
-      continue;
-    }
-    const address = server.address();
-    server.close();
-    await once(server, "close");
-    if (typeof address === "object" && address !== null) return address.port;
-  }
-}

@@ -8,11 +8,12 @@ import { DatabaseSync } from "node:sqlite";
 import { setTimeout as delay } from "node:timers/promises";
 import { createRandom, type Random } from "../../../devices-sim/random.ts";
 import { type GatewayProcess, launchGateway, type LogLine } from "../../gateway-process.ts";
+import { findPort } from "../../servers/server.ts";
 import type { LoopDisk } from "../disks.ts";
 import { caughtUp, errorsOf } from "../observe.ts";
 import { checkSink, type Verdict } from "./check.ts";
 import { fleetConfig } from "./config.ts";
-import { findPort, type Fleet, openFleet } from "./fleet.ts";
+import { type Fleet, openFleet } from "./fleet.ts";
 
 export interface CrashRunOptions {
   readonly dataDir: string;
