@@ -192,7 +192,7 @@ function start(
 ): { readonly request: ClientRequest; readonly answer: Promise<HttpAnswer> } {
   const request = (url.protocol === "https:" ? httpsRequest : httpRequest)(url, options);
   const answer = new Promise<HttpAnswer>((resolve, reject) => {
-    request.on("response", (response) => receive(response).then(resolve, reject));
+    request.on("response", (response) => void receive(response).then(resolve, reject));
     request.on("error", reject);
   });
   request.end(bytes);

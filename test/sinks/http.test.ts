@@ -23,6 +23,9 @@ const { sink: type } = http({ url: "" });
 const openSink = async (receiver: Receiver, settings: object = {}): Promise<Sink> =>
   type.open(type.settings.parse({ url: `${receiver.url}/readings`, ...settings }), await openContext());
 
+const messageOf = (given: object): string | undefined =>
+  type.settings.safeParse({ url: "http://h", ...given }).error?.message;
+
 const toDocuments = (body: string): readonly Document[] =>
   body.startsWith("[")
     ? (JSON.parse(body) as readonly Document[])
@@ -175,9 +178,6 @@ describe("the http sink", () => {
 });
 
 describe("the settings of the http sink", () => {
-  const messageOf = (given: object): string | undefined =>
-    type.settings.safeParse({ url: "http://h", ...given }).error?.message;
-
   test.for([
     [{ url: "ftp://h" }, "http:// or https://"],
     [{ url: "http://user:s3cret@h/" }, "as username and password"],
