@@ -211,4 +211,12 @@ describe.skipIf(!isInstalled("nats-server"))("the nats sink", () => {
     expect(await sink.write(makeBatch([0, 1, 2, 3]), never)).toEqual({ kind: "all" });
     expect(await readOffsets(server, stream)).toEqual([0, 1, 2, 3]);
   });
+
+  test("publishes nothing behind a message that is not taken now, one at a time", async () => {
+    await addStream(server, stream, { max_msgs_per_subject: 1, discard: "new", discard_new_per_subject: true });
+    await using sink = await openSink({ inFlight: 1 });
+    // The devices 0, 0 and 1.
+    await expect(sink.write(makeBatch([0, 3, 4]), never)).rejects.toThrow(/maximum messages per subject exceeded/);
+    expect(await readOffsets(server, stream)).toEqual([0]);
+  });
 });
