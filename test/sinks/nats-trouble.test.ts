@@ -1,6 +1,7 @@
 // What may go wrong between the sink and NATS servers of its own, which it kills, freezes and misconfigures.
 
 import { getActiveResourcesInfo } from "node:process";
+import { setImmediate } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { toOffset } from "../../src/reading.ts";
 import { nats } from "../../src/sinks/nats.ts";
@@ -12,6 +13,8 @@ import { findPort, isInstalled } from "../servers/server.ts";
 import type { Server } from "../servers/server.ts";
 import { addStream, manage, readOffsets } from "./nats-streams.ts";
 
+/** Before the sink gives up waiting for an acknowledgement. */
+const soon = { timeout: 9_000 };
 const never = new AbortController().signal;
 let server: Server;
 let context: SinkContext;
@@ -51,7 +54,7 @@ describe.skipIf(!isInstalled("nats-server"))("the nats sink", () => {
     expect(await sink.write(makeBatch([0]), never)).toEqual({ kind: "all" });
   });
 
-  test("rejects after a restart of the server, and goes on with a new connection", async () => {
+  test("rejects after a restart of the server, and goes on with a new connection", soon, async () => {
     await addStream(server, stream);
     await using sink = await openSink();
     await sink.write(makeBatch([0, 1]), never);
@@ -95,7 +98,7 @@ describe.skipIf(!isInstalled("nats-server"))("the nats sink", () => {
     expect(await readOffsets(server, stream)).toEqual(range(0, total));
   });
 
-  test("obeys its signal while the server is frozen, and what was sent is not there twice", async () => {
+  test("obeys its signal while the server is frozen, and what was sent is not there twice", soon, async () => {
     await addStream(server, stream);
     await using sink = await openSink();
     await sink.write(makeBatch([0]), never);
@@ -103,6 +106,7 @@ describe.skipIf(!isInstalled("nats-server"))("the nats sink", () => {
     onTestFinished(() => server.thaw());
     const abort = new AbortController();
     const written = sink.write(makeBatch([1, 2]), abort.signal);
+    await setImmediate();
     abort.abort(new Error("enough"));
     await expect(written).rejects.toThrow("enough");
     server.thaw();
