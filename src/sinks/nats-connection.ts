@@ -95,7 +95,7 @@ async function readSecret(setting: string, path: string): Promise<Buffer> {
   }
 }
 
-/** Signs something; the library would otherwise find out while it connects, and then wait for ever. */
+/** Signs something, so that a file which is none is told as such, whatever the servers do. */
 function check(authenticator: Authenticator, problem: string): Authenticator {
   try {
     authenticator("nonce");
