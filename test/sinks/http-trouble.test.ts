@@ -81,7 +81,6 @@ describe("the http sink", () => {
     [404, "check url"],
     [405, "check url and method"],
     [406, "406 Not Acceptable"],
-    [415, "set gzip to false"],
     [501, "501 Not Implemented"],
   ] as const)("names what a person can mend when the server answers %i", async ([code, said]) => {
     await using sink = await openSink();
@@ -102,17 +101,33 @@ describe("the http sink", () => {
   });
 
   test.for([
-    "Client sent an HTTP request to an HTTPS server.",
-    "<html>The plain HTTP request was sent to HTTPS port</html>",
-    "unknown Content-Encoding",
-    "invalid character '\\x1f': is it gzip?",
-  ])("parks nothing for a 400 that is not about readings: %s", async (body) => {
-    await using sink = await openSink();
+    "Client sent an HTTP request to an HTTPS server.\n",
+    "<html><head><title>400 The plain HTTP request was sent to HTTPS port</title></head></html>",
+  ])("parks nothing when it speaks plainly to a port for TLS: %s", async (body) => {
+    await using sink = await openSink({ gzip: false });
     receiver.answer(status(400, body));
     await expect(sink.write(makeBatch([0]), never)).rejects.toMatchObject({
       kind: "misconfigured",
-      message: /https:\/\/|set gzip to false/,
+      message: /https:\/\//,
     });
+  });
+
+  test.for([400, 415])("parks nothing when the server answers %i to what is compressed", async (code) => {
+    await using sink = await openSink();
+    receiver.answerAll((response, request) => {
+      response.writeHead(request.headers["content-encoding"] === undefined ? 200 : code).end("\\x1f?");
+    });
+    const written = sink.write(makeBatch([0]), never);
+    await expect(written).rejects.toMatchObject({ kind: "misconfigured", message: /set gzip to false/ });
+  });
+
+  test("does not ask twice when it knows that the server can decompress", async () => {
+    await using sink = await openSink();
+    await sink.write(makeBatch([0]), never);
+    const before = receiver.requests.length;
+    receiver.answer(status(400));
+    expect(await sink.write(makeBatch([1]), never)).toMatchObject({ kind: "refused" });
+    expect(receiver.requests.length).toBe(before + 1);
   });
 
   test("does not tell its secrets, even when the server repeats them", async () => {
