@@ -80,7 +80,7 @@ export const hasOneIdentity = ({ token, username, password, headers }: Partial<C
 
 export const oneIdentity = "expected token, or username and password together, or a header Authorization";
 
-export interface HttpRequest {
+interface HttpRequest {
   readonly method: "POST" | "PUT";
   readonly url: URL;
   readonly headers: Readonly<Record<string, string>>;

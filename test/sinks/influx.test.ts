@@ -120,8 +120,18 @@ describe.skipIf(!isInstalled("influxd"))("with InfluxDB", () => {
       await sink.write(batchOf(data), never);
       expect(await read(context)).toEqual([
         {
-          ...{ time: 1000, time_: 1, offset: 0, offset_: 2, offset__: 3, device: "device-0", device_: "d" },
-          ...{ gateway: "gateway-1", gateway_: "5", received_at: 2000, received_at_: 6, ok: 7 },
+          time: 1000,
+          time_: 1,
+          offset: 0,
+          offset_: 2,
+          offset__: 3,
+          device: "device-0",
+          device_: "d",
+          gateway: "gateway-1",
+          gateway_: "5",
+          received_at: 2000,
+          received_at_: 6,
+          ok: 7,
         },
       ]);
     });
@@ -142,8 +152,13 @@ describe.skipIf(!isInstalled("influxd"))("with InfluxDB", () => {
       const named = `a%00b%0A%0D%09, =%5C"'\u{1f600};DROP DATABASE x--%250A%%5C`;
       const [found] = await queryInflux(server, "SELECT * FROM /.*/", { database: await databaseOf(context) });
       expect(found).toEqual({
-        ...{ time: 1000, device: `#${named}`, gateway: named, tag: named, [`k${named}`]: hostile },
-        ...{ offset: 0, received_at: 2000 },
+        time: 1000,
+        device: `#${named}`,
+        gateway: named,
+        tag: named,
+        [`k${named}`]: hostile,
+        offset: 0,
+        received_at: 2000,
       });
       expect(await queryInflux(server, "SHOW MEASUREMENTS", { database: await databaseOf(context) })).toEqual([
         { name: `%23${named}` },

@@ -1,6 +1,6 @@
 // Lines against a parser that reads them as the specification says, and no more cleverly.
 
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Field } from "../../src/sinks/flatten.ts";
 import { toLine } from "../../src/sinks/line-protocol.ts";
