@@ -122,14 +122,41 @@ export async function openHttpClient(options: HttpClientOptions): Promise<HttpCl
     protocol === "https:"
       ? new HttpsAgent({ ...keep, ...(await readTls(options.tls ?? tlsSettings.parse({}))) })
       : new HttpAgent(keep);
+  const closing = new AbortController();
+  const send = createSend(options, { place, agent });
+  /** The server has taken a compressed body. */
+  let isProven = false;
+  return {
+    place,
+    async send(request, given) {
+      const signal = AbortSignal.any([given, closing.signal]);
+      signal.throwIfAborted();
+      const answer = await send(request, options.gzip, signal);
+      isProven ||= options.gzip && isTaken(answer);
+      if (!options.gzip || isProven || (answer.status !== 400 && answer.status !== 415)) return answer;
+      const plain = await send(request, false, signal);
+      if (!isTaken(plain)) return plain;
+      const hint = "It takes the same body when it is not compressed: set gzip to false.";
+      throw new SinkError("misconfigured", `${place}: ${answer.status} ${answer.statusText}. ${hint}`);
+    },
+    [Symbol.asyncDispose]() {
+      closing.abort(new SinkError("transient", `${place}: the connection has been closed.`));
+      agent.destroy();
+      return Promise.resolve();
+    },
+  };
+}
+
+type Send = (request: HttpRequest, compressed: boolean, signal: AbortSignal) => Promise<HttpAnswer>;
+
+function createSend(
+  options: HttpClientOptions,
+  { place, agent }: { readonly place: string; readonly agent: HttpAgent },
+): Send {
   const authorization = toAuthorization(options);
   const own = { ...options.headers, ...(authorization !== undefined && { authorization }) };
   const hide = createVeil([options.token, options.password, ...Object.values(own)]);
-  const send = async (
-    { body, ...request }: HttpRequest,
-    compressed: boolean,
-    signal: AbortSignal,
-  ): Promise<HttpAnswer> => {
+  return async ({ body, ...request }, compressed, signal) => {
     const bytes = compressed ? await compress(body) : Buffer.from(body);
     signal.throwIfAborted();
     const headers = {
@@ -145,25 +172,6 @@ export async function openHttpClient(options: HttpClientOptions): Promise<HttpCl
     } catch (cause) {
       throw signal.aborted ? toError(signal.reason) : explain(place, cause);
     }
-  };
-  /** The server has taken a compressed body. */
-  let isProven = false;
-  return {
-    place,
-    async send(request, signal) {
-      signal.throwIfAborted();
-      const answer = await send(request, options.gzip, signal);
-      isProven ||= options.gzip && isTaken(answer);
-      if (!options.gzip || isProven || (answer.status !== 400 && answer.status !== 415)) return answer;
-      const plain = await send(request, false, signal);
-      if (!isTaken(plain)) return plain;
-      const hint = "It takes the same body when it is not compressed: set gzip to false.";
-      throw new SinkError("misconfigured", `${place}: ${answer.status} ${answer.statusText}. ${hint}`);
-    },
-    [Symbol.asyncDispose]() {
-      agent.destroy();
-      return Promise.resolve();
-    },
   };
 }
 

@@ -1,12 +1,8 @@
-// What may go wrong between the http sink and its server: it hangs, resets, refuses, cuts its answer, has another certificate.
+// What may go wrong between the http sink and its server: it hangs, resets, refuses, cuts its answer.
 
-import { readFile } from "node:fs/promises";
-import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import type { AddressInfo, Socket } from "node:net";
 import { once } from "node:events";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { deliver } from "../../src/dispatch/delivery.ts";
 import type { Refusal } from "../../src/dispatch/delivery.ts";
@@ -14,11 +10,9 @@ import { toRetryAfterMs } from "../../src/sinks/http-answer.ts";
 import { http } from "../../src/sinks/http.ts";
 import type { Sink } from "../../src/sinks/sink.ts";
 import { makeBatch, openContext } from "../contract/sink.ts";
-import { makeCertificates } from "../servers/certificates.ts";
-import type { Certificate, Certificates } from "../servers/certificates.ts";
 import { startReceiver, status } from "../servers/receiver.ts";
 import type { Answer, Receiver } from "../servers/receiver.ts";
-import { findPort, isInstalled } from "../servers/server.ts";
+import { findPort } from "../servers/server.ts";
 
 const never = new AbortController().signal;
 const { sink: type } = http({ url: "" });
@@ -284,56 +278,3 @@ const write = async (url: string, tls: object): Promise<unknown> => {
   await using sink = await type.open(type.settings.parse({ url, tls }), await openContext());
   return await sink.write(makeBatch([0]), never);
 };
-
-const startTls = async ({ cert, key }: Certificate, ca?: string): Promise<Receiver> =>
-  startReceiver({
-    cert: await readFile(cert),
-    key: await readFile(key),
-    ...(ca !== undefined && { ca: await readFile(ca), requestCert: true, rejectUnauthorized: true }),
-  });
-
-describe.skipIf(!isInstalled("openssl"))("the http sink over TLS", () => {
-  let dir: string;
-  let files: Certificates;
-  beforeAll(async () => {
-    dir = await mkdtemp(join(tmpdir(), "sluice-tls-"));
-    files = await makeCertificates(dir);
-  });
-  afterAll(() => rm(dir, { recursive: true, force: true }));
-
-  test("writes to a server that wants a certificate, and says so when it has none", async () => {
-    await using server = await startTls(files.server, files.ca);
-    expect(await write(server.url, { ca: files.ca, ...files.client })).toEqual({ kind: "all" });
-    await expect(write(server.url, { ca: files.ca })).rejects.toMatchObject({
-      kind: "misconfigured",
-      message: /tls\.cert and tls\.key/,
-    });
-  });
-
-  test.for([
-    ["stranger", /tls\.ca/],
-    ["elsewhere", /another name/],
-    ["expired", /expired/],
-  ] as const)("does not take the certificate of %s", async ([name, said]) => {
-    await using server = await startTls(files[name]);
-    await expect(write(server.url, { ca: files.ca })).rejects.toMatchObject({ kind: "misconfigured", message: said });
-    expect(server.requests).toEqual([]);
-    expect(await write(server.url, { rejectUnauthorized: false })).toEqual({ kind: "all" });
-  });
-
-  test("says that a server speaks no TLS", async () => {
-    await using server = await startReceiver();
-    await expect(write(server.url.replace("http:", "https:"), {})).rejects.toMatchObject({
-      kind: "misconfigured",
-      message: /speaks no TLS/,
-    });
-  });
-
-  test("says which file is missing when it is opened", async () => {
-    const settings = type.settings.parse({ url: "https://127.0.0.1", tls: { ca: join(dir, "none.crt") } });
-    await expect(type.open(settings, await openContext())).rejects.toMatchObject({
-      kind: "misconfigured",
-      message: /none\.crt/,
-    });
-  });
-});
