@@ -22,6 +22,11 @@ const startTls = async ({ cert, key }: Certificate, ca?: string): Promise<Receiv
     ...(ca !== undefined && { ca: await readFile(ca), requestCert: true, rejectUnauthorized: true }),
   });
 
+const write = async (url: string, tls: object): Promise<unknown> => {
+  await using sink = await type.open(type.settings.parse({ url, tls }), await openContext());
+  return await sink.write(makeBatch([0]), never);
+};
+
 describe.skipIf(!isInstalled("openssl"))("the http sink over TLS", () => {
   let dir: string;
   let files: Certificates;

@@ -273,8 +273,3 @@ test.for([
 ] as const)("Retry-After: %s is %s ms", ([value, ms]) => {
   expect(toRetryAfterMs(value, 10_000)).toBe(ms);
 });
-
-const write = async (url: string, tls: object): Promise<unknown> => {
-  await using sink = await type.open(type.settings.parse({ url, tls }), await openContext());
-  return await sink.write(makeBatch([0]), never);
-};
