@@ -11,6 +11,7 @@ import { createEvents } from "../src/events.ts";
 import { tcpSettings } from "../src/listener/tcp.ts";
 import { type Message, toOffset } from "../src/reading.ts";
 import { http } from "../src/sinks/http.ts";
+import { influx } from "../src/sinks/influx.ts";
 import { mqtt } from "../src/sinks/mqtt.ts";
 import { nats } from "../src/sinks/nats.ts";
 import { redis } from "../src/sinks/redis.ts";
@@ -79,6 +80,7 @@ function configuration(): readonly string[] {
 const sinkTypes: readonly SinkType[] = [
   files().sink,
   http({ url: "" }).sink,
+  influx({ url: "", database: "" }).sink,
   mqtt({ url: "" }).sink,
   nats().sink,
   redis().sink,

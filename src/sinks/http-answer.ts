@@ -4,13 +4,6 @@ import type { HttpAnswer } from "./http-client.ts";
 import { SinkError } from "./sink.ts";
 import type { Written } from "./sink.ts";
 
-export interface Judgement {
-  /** The server as messages name it. */
-  readonly place: string;
-  /** Whether the body was compressed. */
-  readonly gzip: boolean;
-}
-
 /** What may pass by itself. 409: a request with the same Idempotency-Key is still at work. */
 const passing = new Set([408, 409, 421, 423, 425, 429]);
 
@@ -25,11 +18,16 @@ const hints: Readonly<Record<number, string>> = {
   411: "It must take a body of a known length.",
 };
 
+/** Go's net/http and nginx say so with 400. The whole answer, because others may repeat what a device has sent. */
+const isForTls =
+  /^Client sent an HTTP request to an HTTPS server\.\s*$|<title>400 The plain HTTP request was sent to HTTPS port<\/title>/;
+
 /**
- * all for 2xx, and refused for what is about the content: 400 and 422, and 413, for which smaller batches help. Throws a SinkError
- * for all others, which says the status and what the server has to say of it.
+ * all for 2xx, and refused for what is about the content: 400 and 422, and 413, for which smaller batches help.
+ * Throws a SinkError for all others, which says the status and what the server has to say of it. `place` is the server as
+ * messages name it.
  */
-export function judge(answer: HttpAnswer, { place, gzip }: Judgement): Written & { readonly kind: "all" | "refused" } {
+export function judge(answer: HttpAnswer, place: string): Written & { readonly kind: "all" | "refused" } {
   const { status, headers, body } = answer;
   if (status >= 200 && status < 300) return { kind: "all" };
   const said = toSentence(answer);
@@ -39,11 +37,7 @@ export function judge(answer: HttpAnswer, { place, gzip }: Judgement): Written &
     });
   if (status >= 500 || passing.has(status)) throw fail("transient");
   if (status === 413) return { kind: "refused", reason: `it is larger than the server takes: ${said}` };
-  if (gzip && (status === 415 || (status === 400 && /gzip|content-encoding/i.test(body)))) {
-    throw fail("misconfigured", "It may not take compressed bodies: set gzip to false.");
-  }
-  // nginx and Go's net/http say so with 400.
-  if (status === 400 && /HTTP request (?:was sent )?to (?:an )?HTTPS/i.test(body)) {
+  if (status === 400 && isForTls.test(body)) {
     throw fail("misconfigured", "The port is for TLS: the url must begin with https://.");
   }
   if (status === 400 || status === 422) return { kind: "refused", reason: `the server refuses it: ${said}` };
@@ -67,7 +61,7 @@ export function toRetryAfterMs(value: string | undefined, nowMs = Date.now()): n
 const SENTENCE_LENGTH = 400;
 
 /** `503 Service Unavailable: what it says.` in one line; of JSON the message in it, of a page nothing. */
-function toSentence({ status, statusText, headers, body }: HttpAnswer): string {
+export function toSentence({ status, statusText, headers, body }: HttpAnswer): string {
   const isPage = /html/i.test(headers["content-type"] ?? "");
   const said = (isPage ? "" : (toMessage(body) ?? body)).replaceAll(/[\s\p{C}]+/gu, " ").trim();
   const short = said.length > SENTENCE_LENGTH ? `${said.slice(0, SENTENCE_LENGTH)}…` : said;

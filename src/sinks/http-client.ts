@@ -80,7 +80,7 @@ export const hasOneIdentity = ({ token, username, password, headers }: Partial<C
 
 export const oneIdentity = "expected token, or username and password together, or a header Authorization";
 
-export interface HttpRequest {
+interface HttpRequest {
   readonly method: "POST" | "PUT";
   readonly url: URL;
   readonly headers: Readonly<Record<string, string>>;
@@ -101,7 +101,9 @@ export interface HttpClient extends AsyncDisposable {
   readonly place: string;
   /**
    * Resolves with whatever it answers. Rejects with a SinkError or the signal's reason when there is no whole answer; then
-   * the connection is gone. A kept connection that the server was just closing is replaced by a new one, once.
+   * the connection is gone. A kept connection that the server was just closing is replaced by a new one, once. A server
+   * that has taken no compressed body yet, and refuses one with 400 or 415, is given it once more as it is: it would
+   * otherwise refuse all readings for what is no fault of theirs.
    */
   send(request: HttpRequest, signal: AbortSignal): Promise<HttpAnswer>;
 }
@@ -120,35 +122,60 @@ export async function openHttpClient(options: HttpClientOptions): Promise<HttpCl
     protocol === "https:"
       ? new HttpsAgent({ ...keep, ...(await readTls(options.tls ?? tlsSettings.parse({}))) })
       : new HttpAgent(keep);
-  const authorization = toAuthorization(options);
-  const own = { ...options.headers, ...(authorization !== undefined && { authorization }) };
-  const hide = createVeil([options.token, options.password, ...Object.values(own)]);
+  const closing = new AbortController();
+  const send = createSend(options, { place, agent });
+  /** The server has taken a compressed body. */
+  let isProven = false;
   return {
     place,
-    async send({ body, ...request }, signal) {
+    async send(request, given) {
+      const signal = AbortSignal.any([given, closing.signal]);
       signal.throwIfAborted();
-      const bytes = options.gzip ? await compress(body) : Buffer.from(body);
-      signal.throwIfAborted();
-      const headers = {
-        "user-agent": "sluice",
-        ...request.headers,
-        ...own,
-        "content-length": bytes.length,
-        ...(options.gzip && { "content-encoding": "gzip" }),
-      };
-      try {
-        const answer = await exchange({ ...request, headers, agent, signal }, bytes);
-        return { ...answer, body: hide(answer.body) };
-      } catch (cause) {
-        throw signal.aborted ? toError(signal.reason) : explain(place, cause);
-      }
+      const answer = await send(request, options.gzip, signal);
+      isProven ||= options.gzip && isTaken(answer);
+      if (!options.gzip || isProven || (answer.status !== 400 && answer.status !== 415)) return answer;
+      const plain = await send(request, false, signal);
+      if (!isTaken(plain)) return plain;
+      const hint = "It takes the same body when it is not compressed: set gzip to false.";
+      throw new SinkError("misconfigured", `${place}: ${answer.status} ${answer.statusText}. ${hint}`);
     },
     [Symbol.asyncDispose]() {
+      closing.abort(new SinkError("transient", `${place}: the connection has been closed.`));
       agent.destroy();
       return Promise.resolve();
     },
   };
 }
+
+type Send = (request: HttpRequest, compressed: boolean, signal: AbortSignal) => Promise<HttpAnswer>;
+
+function createSend(
+  options: HttpClientOptions,
+  { place, agent }: { readonly place: string; readonly agent: HttpAgent },
+): Send {
+  const authorization = toAuthorization(options);
+  const own = { ...options.headers, ...(authorization !== undefined && { authorization }) };
+  const hide = createVeil([options.token, options.password, ...Object.values(own)]);
+  return async ({ body, ...request }, compressed, signal) => {
+    const bytes = compressed ? await compress(body) : Buffer.from(body);
+    signal.throwIfAborted();
+    const headers = {
+      "user-agent": "sluice",
+      ...request.headers,
+      ...own,
+      "content-length": bytes.length,
+      ...(compressed && { "content-encoding": "gzip" }),
+    };
+    try {
+      const answer = await exchange({ ...request, headers, agent, signal }, bytes);
+      return { ...answer, body: hide(answer.body) };
+    } catch (cause) {
+      throw signal.aborted ? toError(signal.reason) : explain(place, cause);
+    }
+  };
+}
+
+const isTaken = ({ status }: HttpAnswer): boolean => status >= 200 && status < 300;
 
 /** The fastest level: telemetry in JSON becomes about a tenth with any. */
 const compress = (body: string): Promise<Buffer> => promisify(gzip)(body, { level: 1 });

@@ -48,9 +48,8 @@ export const http = defineSink({
   open: async (given) => createSink(await openHttpClient(given), given),
 });
 
-function createSink(client: HttpClient, { url: text, method, format, gzip }: HttpSettings): Sink {
+function createSink(client: HttpClient, { url: text, method, format }: HttpSettings): Sink {
   const url = new URL(text);
-  const { place } = client;
   return {
     async write(batch, signal) {
       signal.throwIfAborted();
@@ -59,7 +58,7 @@ function createSink(client: HttpClient, { url: text, method, format, gzip }: Htt
       if (batch.entries.length === 0) return { kind: "all" };
       const { body, contentType } = toBody(made.documents, format);
       const headers = { "content-type": contentType, "idempotency-key": toKey(batch, body) };
-      return judge(await client.send({ method, url, headers, body }, signal), { place, gzip });
+      return judge(await client.send({ method, url, headers, body }, signal), client.place);
     },
     [Symbol.asyncDispose]: () => client[Symbol.asyncDispose](),
   };

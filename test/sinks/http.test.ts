@@ -171,8 +171,9 @@ describe("the http sink", () => {
     [422, "the server refuses it: 422 Unprocessable Entity: no such field."],
   ] as const)("takes %i for the content of the batch", async ([code, reason]) => {
     await using sink = await openSink(receiver);
-    receiver.answer(status(code, `{"error":"no such field."}`));
+    receiver.answerAll(status(code, `{"error":"no such field."}`));
     expect(await sink.write(makeBatch([0, 1]), never)).toEqual({ kind: "refused", reason });
+    receiver.answerAll(undefined);
     expect(await sink.write(makeBatch([0]), never)).toEqual({ kind: "all" });
   });
 });
