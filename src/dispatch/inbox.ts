@@ -200,10 +200,7 @@ function readPage(
 
 /** What the command line does with an inbox. Everything throws SLUICE_INBOX when the file cannot be used. */
 export interface Inbox extends Disposable {
-  /**
-   * In the order of gateway and offset, one sink after the other. Read in pages as they are asked for, so a reader that takes
-   * its time, such as `less`, does not keep the gateway's log of the file from being cut.
-   */
+  /** In the order of the key. In pages, so that a reader that takes its time, such as `less`, does not let SQLite's log grow. */
   items(selection: Selection): Iterable<InboxItem>;
   count(selection: Selection): number;
   /** Of parked records only: the sinks and handlers that have some. */

@@ -113,6 +113,23 @@ describe("parking", () => {
     ]);
   });
 
+  test("ends when the file is as large as it may be, until an operator has made room", async () => {
+    const { file, inbox, rows } = await openFile();
+    using parking = createParking({ file, sink: "s", ...roomy, maximumBytes: 1024 * 1024 });
+    const large = Buffer.alloc(10_000);
+    const makeLarge = (offset: number): Parked => makeParked(offset, "x", { payload: large });
+    parking.park(Array.from({ length: 110 }, (_, offset) => makeLarge(offset)));
+    const more = (): void => parking.park([makeLarge(110)]);
+    expect(more).toThrow(/parked\.db holds 1 MiB .*`parked\.bytes` allows no more.*s waits until then/);
+    expect(more).toThrow(expect.objectContaining({ kind: "misconfigured" }));
+    expect(rows()).toHaveLength(110);
+    inbox().drop({ offset: 1 });
+    expect(more).toThrow("allows no more");
+    for (let offset = 2; offset < 20; offset += 1) inbox().drop({ offset });
+    more();
+    expect(rows()).toHaveLength(92);
+  });
+
   test("throws when the file cannot be used, and parks once it can", async () => {
     const { file, rows } = await openFile();
     using parking = createParking({ file, sink: "s", ...roomy });
@@ -181,6 +198,44 @@ describe("a file of version 1", () => {
     expect([opened.mark({ sink: "s" }), opened.countMarked({})]).toEqual([1, 1]);
     using parking = createParking({ file, sink: "s", ...roomy });
     expect(parking.takeMarked()).toMatchObject([{ offset: 7, message: { qos: 0, deviceId: "d1" } }]);
+  });
+});
+
+async function openFilled(): Promise<OpenedFile> {
+  const opened = await openFile();
+  for (const sink of ["a", "b"]) {
+    using parking = createParking({ file: opened.file, sink, ...roomy });
+    parking.park(Array.from({ length: 1_100 }, (_, offset) => makeParked(offset, "x")));
+  }
+  return opened;
+}
+
+describe("the command line's view of it", () => {
+  test("is read in pages, each record once and in order", async () => {
+    const { inbox } = await openFilled();
+    const found = [...inbox().items({})].map(({ sink, offset }) => `${sink}${offset}`);
+    expect(found).toEqual(
+      ["a", "b"].flatMap((sink) => Array.from({ length: 1_100 }, (_, offset) => `${sink}${offset}`)),
+    );
+    expect([...inbox().items({ sink: "b", offset: 7 })]).toHaveLength(1);
+    expect(inbox().sinks).toEqual(["a", "b"]);
+  });
+
+  test("keeps no gateway from cutting the file's log while a reader takes its time", async () => {
+    const { file, inbox } = await openFilled();
+    const items = inbox().items({})[Symbol.iterator]();
+    items.next();
+    using parking = createParking({ file, sink: "a", ...roomy });
+    parking.park([makeParked(5_000, "x")]);
+    using other = new DatabaseSync(file);
+    expect(other.prepare("PRAGMA wal_checkpoint(TRUNCATE)").get()).toMatchObject({ busy: 0 });
+  });
+
+  test("drops more than it deletes in one transaction", async () => {
+    const { file, inbox } = await openFile();
+    using parking = createParking({ file, sink: "a", ...roomy });
+    parking.park(Array.from({ length: 10_001 }, (_, offset) => makeParked(offset, "x")));
+    expect([inbox().drop({ sink: "b" }), inbox().drop({}), inbox().count({})]).toEqual([0, 10_001, 0]);
   });
 });
 

@@ -250,6 +250,57 @@ describe("sluice replay", () => {
   });
 });
 
+test("a replay that is interrupted ends in order, says where to go on, and leaves the sink's position", async ({
+  dir,
+  start,
+  connect,
+}) => {
+  const { dataDir, httpPort, config } = await write(dir);
+  const file = `${dataDir}.config.ts`;
+  const sinks = `journal: { retain: { time: 3_600_000 } }, ${database(dir).replace("]", `, sqlite({ name: "copy", path: dir + "/data/copy.db" })]`)}`;
+  const gateway = await start({ config: config("z.number()", sinks), env: { SLUICE_HTTP_PORT: String(httpPort) } });
+  const device = await connect(gateway, { clientId: "d1" });
+  await Promise.all(range(0, 300).map((value) => publish(device, value)));
+  await until(async () => statusOf(await gateway.fetch("/"), "copy")["durable"] === 300);
+  expect(await gateway.end("SIGTERM")).toBe(0);
+  using db = new DatabaseSync(join(dataDir, "copy.db"));
+  db.exec("DELETE FROM readings");
+  const offsets = (): readonly unknown[] =>
+    db
+      .prepare("SELECT offset FROM readings ORDER BY offset")
+      .all()
+      .map(({ offset }) => offset);
+
+  const { child, finished } = run(execPath, [
+    launcher,
+    "replay",
+    "--sink",
+    "copy",
+    "--from",
+    "0",
+    "--rate",
+    "20",
+    file,
+  ]);
+  await until(() => offsets().length > 0);
+  child.kill("SIGINT");
+  const { code, stderr } = await finished;
+  expect({ code, stderr }).toMatchObject({
+    code: 130,
+    stderr: expect.stringContaining("stopping after the batch in hand"),
+  });
+  const next = Number(/to go on: --from (\d+)\n$/.exec(stderr)?.[1]);
+  expect(next).toBeGreaterThan(0);
+  expect(next).toBeLessThan(300);
+  expect(stderr).toContain(`${next} records written to copy in `);
+  expect(offsets()).toEqual(range(0, next));
+  expect(db.prepare("SELECT offset FROM sluice_cursor").all()).toEqual([{ offset: 300 }]);
+
+  expect(await sluice("replay", "--sink", "copy", "--from", String(next), file)).toMatchObject({ code: 0 });
+  expect(offsets()).toEqual(range(0, 300));
+  expect(await sluice("replay", "--sink", "copy", "--from", "5", "--to", "4", file)).toMatchObject({ code: 2 });
+});
+
 const range = (from: number, to: number): readonly number[] => Array.from({ length: to - from }, (_, i) => from + i);
 
 function statusOf({ text }: { readonly text: string }, name: string): Readonly<Record<string, unknown>> {
@@ -304,7 +355,10 @@ test("every command says what is wrong with a data directory that is not there",
   const file = `${dir}/gateway.ts`;
   writeFileSync(file, config("z.number()", picky));
   rmSync(dataDir, { recursive: true, force: true });
-  expect((await sluice("rejects", "list", file)).stderr).toBe(`no rejected message is kept in ${dataDir}\n`);
+  expect(await sluice("rejects", "list", file)).toMatchObject({
+    code: 2,
+    stderr: `no rejected message is kept in ${dataDir}, which does not exist\n`,
+  });
   for (const args of [["sinks"], ["sinks", "forget", "x"], ["replay", "--sink", "picky", "--from", "0"]]) {
     expect(await sluice(...args, file)).toMatchObject({
       code: 2,

@@ -238,6 +238,14 @@ describe("a replay into files", () => {
     expect(closed[1]?.path).toMatch(/gateway-1\.tested\.replay-\d+\.0000000000000000-0000000000000002\.ndjson$/);
   });
 
+  test("is made durable at its end, however long `rotate` is", async () => {
+    const context = await openContext();
+    await using sink = await openSink(context);
+    expect(await sink.write({ ...makeBatch([0, 1]), replay: true }, never)).toEqual({ kind: "held" });
+    expect(await sink.write({ ...makeBatch([], 2), replay: true }, never)).toEqual({ kind: "all" });
+    expect(await readClosed(folderOf(context))).toMatchObject([{ rows: [{ offset: 0 }, { offset: 1 }] }]);
+  });
+
   test("is held like other readings, and is no part of a file with them", async () => {
     const context = await openContext();
     const sink = await openSink(context);
