@@ -33,10 +33,9 @@ async function read(of: SinkContext): Promise<readonly IPublishPacket[]> {
 
 async function rows(of: SinkContext): Promise<readonly WrittenRow[]> {
   const found = (await read(of)).map(({ payload }) => JSON.parse(payload.toString()) as WrittenRow);
-  const once = new Map(found.map((row) => [`${row.gateway}/${row.offset}`, row]));
-  return [...once.values()]
+  return found
     .map(({ gateway, offset, device, time, data }) => ({ gateway, offset, device, time, data }))
-    .toSorted((a, b) => a.gateway.localeCompare(b.gateway) || a.offset - b.offset);
+    .toSorted((a, b) => a.gateway.localeCompare(b.gateway));
 }
 
 const withReading = (offset: number, changes: Partial<Entry["reading"]>): Entry => {
@@ -49,7 +48,9 @@ const write = (sink: Sink, ...entries: readonly Entry[]): ReturnType<Sink["write
 
 describe.skipIf(!isInstalled("mosquitto"))("with mosquitto", () => {
   beforeAll(async () => {
-    server = await startMosquitto({ lines: ["max_queued_messages 0", "message_size_limit 4000000"] });
+    server = await startMosquitto({
+      lines: ["persistence true", "max_queued_messages 0", "message_size_limit 4000000"],
+    });
     collector = await openCollector(server.port);
   });
   afterAll(async () => {
@@ -60,7 +61,14 @@ describe.skipIf(!isInstalled("mosquitto"))("with mosquitto", () => {
     context = await openContext();
   });
 
-  describeSink("mqtt", { open: (of) => openSink(of, { payload: "document" }), rows });
+  describeSink("mqtt", {
+    open: (of) => openSink(of, { payload: "document" }),
+    rows,
+    once: "at least",
+    server: () => server,
+    openAt: (of, { port }) => openSink(of, { payload: "document", url: `mqtt://127.0.0.1:${port}` }),
+    survives: "SIGTERM",
+  });
 
   describe.for([4, 5] as const)("the mqtt sink with protocol version %d", (protocolVersion) => {
     test("publishes the data as JSON on the topic that it came with", async () => {

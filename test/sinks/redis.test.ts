@@ -64,7 +64,14 @@ describe.skipIf(!isInstalled("redis-server"))("with Redis", () => {
     await server[Symbol.asyncDispose]();
   });
 
-  describeSink("redis", { open: openSink, rows });
+  describeSink("redis", {
+    open: openSink,
+    rows,
+    once: "exactly",
+    server: () => server,
+    openAt: (context, { port }) => openSink(context, {}, port),
+    survives: "SIGKILL",
+  });
 
   describe("the redis sink", () => {
     let context: SinkContext;

@@ -21,6 +21,7 @@ function openReader(path: string, options = { readOnly: true }): DatabaseSync {
 }
 
 describeSink("sqlite", {
+  once: "exactly",
   open: (context) => openSink(context),
   rows: async (context) => {
     using db = new DatabaseSync(fileOf(context), { readOnly: true });
