@@ -6,6 +6,7 @@ import { deliverAll, makeBatch, makeEntry, never, openContext, range, toBatch } 
 import { describeServer, describeWay } from "./faults.ts";
 import { describeHostile } from "./hostile.ts";
 import { readOnce, toRow } from "./sink-under-test.ts";
+import type { SinkUnderTest } from "./sink-under-test.ts";
 
 export { makeBatch, makeEntry, openContext } from "./entries.ts";
 export type { WrittenRow } from "./sink-under-test.ts";
