@@ -1,4 +1,4 @@
-// Readings into Redis Streams, exactly once: the entries of a batch and the position behind them are one script.
+// Readings into Redis Streams, exactly once: up to 2,000 entries and the position behind them are one script.
 //
 //   telemetry:{stream}   a stream for each key that the template gives; an entry has the fields gateway, offset, stream,
 //                        device, topic, time, received_at (times in milliseconds since 1970) and data (JSON)
@@ -56,7 +56,7 @@ export const redis = defineSink({
   reference: {
     writes:
       "Adds each reading to a Redis Stream (`XADD`), by default `telemetry:` and the name of its stream, with the fields `gateway`, `offset`, `stream`, `device`, `topic`, `time`, `received_at` (milliseconds since 1970) and `data` (JSON). The position of each sink is a field of the hash `sluice:cursor`.",
-    once: "Exactly once. The entries of a batch and the position behind them are one script, which Redis runs, persists and replicates as a whole, and what the position has passed is not added again. A crash or failover that costs Redis its last second (`appendfsync everysec`) takes entries and position together, and what the journal still has of it comes again; when Redis comes back empty the gateway's own position counts. A replay adds its entries once more: `gateway` and `offset` tell them.",
+    once: "Exactly once. Up to 2,000 entries and the position behind them are one script, which Redis runs, persists and replicates as a whole, and what the position has passed is not added again. A crash or failover that costs Redis its last second (`appendfsync everysec`) takes entries and position together, and what the journal still has of it comes again; when Redis comes back empty the gateway's own position counts. A replay adds its entries once more: `gateway` and `offset` tell them.",
     notes: [
       "Redis 5 or later, or a server that speaks its protocol and has `EVAL` and streams; no Redis Cluster. A user of the access control list needs `+eval +hget +hset +type +xadd` on the streams and `sluice:cursor`.",
       "Set `maxmemory-policy` to `noeviction`, or a policy for keys with an expiry only: others may evict whole streams, and the position. While Redis is out of memory the sink waits, and the readings wait in the journal.",
@@ -151,9 +151,9 @@ function createSink(client: Client, settings: RedisSettings, { gateway, name }: 
     },
     async write(batch, signal) {
       signal.throwIfAborted();
-      const call = toCall(batch, { field, toKey, maxLength });
-      if (call.kind === "except") return call;
-      await during(client, url, signal, () => client.eval(SCRIPT, call));
+      const made = toCalls(batch, { field, toKey, maxLength });
+      if (made.kind === "except") return made;
+      for (const call of made.calls) await during(client, url, signal, () => client.eval(SCRIPT, call));
       return { kind: "all" };
     },
     [Symbol.asyncDispose]() {
@@ -164,7 +164,6 @@ function createSink(client: Client, settings: RedisSettings, { gateway, name }: 
 }
 
 interface Call {
-  readonly kind: "call";
   readonly keys: string[];
   readonly arguments: string[];
 }
@@ -175,30 +174,47 @@ interface CallOptions {
   readonly maxLength: number;
 }
 
-/** What the script is given for a batch, or which of its entries cannot be written as JSON. */
-function toCall(
+/** Entries of one script: Redis answers nobody else meanwhile, and the client's stack ends at some 100,000 arguments. */
+const LARGEST_CALL = 2_000;
+
+/** What the script is given for a batch, once or more often, or which of its entries cannot be written as JSON. */
+function toCalls(
   batch: Batch,
-  { field, toKey, maxLength }: CallOptions,
-): Call | (Written & { readonly kind: "except" }) {
-  const { gateway, entries, next, replay = false } = batch;
-  const numbers = new Map<string, number>();
+  options: CallOptions,
+): { readonly kind: "calls"; readonly calls: readonly Call[] } | (Written & { readonly kind: "except" }) {
   const refused: RefusedEntry[] = [];
+  const texts = batch.entries.map(({ offset, reading }) => {
+    const text = toJson(reading.data);
+    if (typeof text === "string") return text;
+    refused.push({ offset, reason: `its data cannot be written as JSON: ${text.message}` });
+    return "";
+  });
+  const [first, ...others] = refused;
+  if (first !== undefined) return { kind: "except", refused: [first, ...others] };
+  const calls: Call[] = [];
+  for (let from = 0; from === 0 || from < texts.length; from += LARGEST_CALL) {
+    const entries = batch.entries.slice(from, from + LARGEST_CALL);
+    const next = batch.entries[from + LARGEST_CALL]?.offset ?? batch.next;
+    calls.push(toCall({ ...batch, entries, next }, texts.slice(from, from + LARGEST_CALL), options));
+  }
+  return { kind: "calls", calls };
+}
+
+function toCall(
+  { gateway, entries, next, replay = false }: Batch,
+  texts: readonly string[],
+  { field, toKey, maxLength }: CallOptions,
+): Call {
+  const numbers = new Map<string, number>();
   const values = [gateway, field, replay ? "" : `${next}`, `${entries[0]?.offset ?? next}`, `${maxLength}`];
-  for (const { offset, reading } of entries) {
-    const { stream, deviceId, topic, time, receivedAt, data } = reading;
-    const text = toJson(data);
-    if (typeof text !== "string") {
-      refused.push({ offset, reason: `its data cannot be written as JSON: ${text.message}` });
-      continue;
-    }
+  for (const [index, { offset, reading }] of entries.entries()) {
+    const { stream, deviceId, topic, time, receivedAt } = reading;
     const key = toKey(reading);
     const number = numbers.get(key) ?? numbers.size + 2;
     numbers.set(key, number);
-    values.push(`${number}`, `${offset}`, stream, deviceId, topic, `${time}`, `${receivedAt}`, text);
+    values.push(`${number}`, `${offset}`, stream, deviceId, topic, `${time}`, `${receivedAt}`, texts[index] ?? "null");
   }
-  const [first, ...others] = refused;
-  if (first !== undefined) return { kind: "except", refused: [first, ...others] };
-  return { kind: "call", keys: [CURSORS, ...numbers.keys()], arguments: values };
+  return { keys: [CURSORS, ...numbers.keys()], arguments: values };
 }
 
 /** Waits for an answer; when the signal aborts first, the connection is gone, and nothing that it was asked for follows. */

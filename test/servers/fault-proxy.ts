@@ -78,7 +78,8 @@ export async function openFaultProxy(target: { readonly host: string; readonly p
         if (from === link.client) tellRequest();
         await passed;
       }
-      if (!link.hasLost) to.end();
+      if (link.hasLost || fault.kind === "hang") breakLink(link);
+      else to.end();
     } catch {
       breakLink(link);
     }

@@ -55,6 +55,7 @@ for (const settings of [
   { format: "parquet", compression: "zstd" },
 ]) {
   describeSink(`files of ${settings.format}, compression ${settings.compression ?? "by default"},`, {
+    once: "exactly",
     open: (context) => openSink(context, { ...settings, ...atOnce }),
     rows: (context) => readWritten(folderOf(context)),
   });

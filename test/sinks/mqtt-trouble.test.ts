@@ -42,58 +42,6 @@ describe.skipIf(!isInstalled("mosquitto"))("the mqtt sink and a broker that", ()
     await expect(openSink({ port }, { url: `mqtt://localhost:${port}` })).rejects.toThrow(/localhost.*ECONNREFUSED/);
   });
 
-  test("is restarted, while nothing is written: the next write rejects", async () => {
-    const server = await start();
-    await using sink = await openSink(server);
-    await sink.write(makeBatch([0]), never);
-    await server.stop("SIGKILL");
-    await expect(sink.write(makeBatch([1]), never)).rejects.toThrow(`127.0.0.1:${server.port}`);
-    await server.start();
-    await using again = await openSink(server);
-    expect(await again.write(makeBatch([1]), never)).toEqual({ kind: "all" });
-  });
-
-  test.for(versions)(
-    "is restarted in mid-write: everything is there at the end, with protocol version %d",
-    async (protocolVersion) => {
-      const lines = ["persistence true", "max_queued_messages 0"];
-      const server = await start({ lines });
-      await using collector = await openCollector(server.port);
-      const total = 4_000;
-      const progress = { written: 0 };
-      const writing = (async () => {
-        let opened = 0;
-        while (progress.written < total) {
-          try {
-            await using sink = await openSink(server, { payload: "document", protocolVersion });
-            opened += 1;
-            for (; progress.written < total; progress.written += 50) {
-              await sink.write(makeBatch(range(progress.written, progress.written + 50)), never);
-            }
-          } catch (cause) {
-            if (!String(cause).includes(`127.0.0.1:${server.port}`)) throw cause;
-          }
-        }
-        return opened;
-      })();
-      for (const share of [0.25, 0.5, 0.75]) {
-        while (progress.written < total * share) await new Promise(setImmediate);
-        await server.stop();
-        await server.start();
-      }
-      expect(await writing).toBeGreaterThan(3);
-      const found = await offsets(collector);
-      expect(found.filter((offset, index) => found.indexOf(offset) === index)).toEqual(range(0, total));
-    },
-  );
-
-  test("is frozen: the sink can be closed", async () => {
-    const server = await start();
-    const sink = await openSink(server);
-    server.freeze();
-    await expect(sink[Symbol.asyncDispose]()).resolves.toBeUndefined();
-  });
-
   test.for([0, 1, 2])("is frozen: a write with QoS %d obeys its signal", async (qos) => {
     const server = await start();
     await using sink = await openSink(server, { qos });

@@ -64,7 +64,14 @@ describe.skipIf(!isInstalled("redis-server"))("with Redis", () => {
     await server[Symbol.asyncDispose]();
   });
 
-  describeSink("redis", { open: openSink, rows });
+  describeSink("redis", {
+    open: openSink,
+    rows,
+    once: "exactly",
+    server: () => server,
+    openAt: (context, { port }) => openSink(context, {}, port),
+    survives: "SIGKILL",
+  });
 
   describe("the redis sink", () => {
     let context: SinkContext;
@@ -126,27 +133,6 @@ describe.skipIf(!isInstalled("redis-server"))("with Redis", () => {
         huge: null,
         big: 2 ** 53 + 2,
       });
-    });
-
-    test("writes 10,000 fields, empty data and a reading of megabytes", async () => {
-      const fields = Object.fromEntries(Array.from({ length: 10_000 }, (_, index) => [`field-${index}`, index]));
-      const data = [fields, {}, null, "x".repeat(8 * 1024 * 1024)];
-      await using sink = await openSink(context);
-      const entries = data.map((one, offset) => makeEntry(offset, one));
-      expect(await sink.write({ gateway: "gateway-1", entries, next: toOffset(4) }, never)).toEqual({ kind: "all" });
-      expect((await rows(context)).map((row) => row.data)).toEqual(data);
-    });
-
-    test("refuses only the entries whose data is not JSON, and leaves its position where it was", async () => {
-      await using sink = await openSink(context);
-      const entries = [makeEntry(0), makeEntry(1, { big: 1n }), makeEntry(2)];
-      const written = await sink.write({ gateway: "gateway-1", entries, next: toOffset(3) }, never);
-      expect(written).toEqual({
-        kind: "except",
-        refused: [{ offset: 1, reason: expect.stringContaining("BigInt") as string }],
-      });
-      expect(await sink.position?.()).toBeUndefined();
-      expect(await rows(context)).toEqual([]);
     });
 
     test("writes a replay once more and leaves its position where it was", async () => {

@@ -21,6 +21,7 @@ function openReader(path: string, options = { readOnly: true }): DatabaseSync {
 }
 
 describeSink("sqlite", {
+  once: "exactly",
   open: (context) => openSink(context),
   rows: async (context) => {
     using db = new DatabaseSync(fileOf(context), { readOnly: true });
@@ -151,18 +152,6 @@ describe("the sqlite sink", () => {
     const offsets = openReader(fileOf(context)).prepare("SELECT offset FROM readings ORDER BY offset").all();
     expect(offsets.map((row) => row["offset"])).toEqual([0, 1, 2, 4]);
     expect(await sink.position?.()).toBe(5);
-  });
-
-  test("refuses only the entries whose data is not JSON, and leaves its position where it was", async () => {
-    const context = await openContext();
-    await using sink = await openSink(context);
-    const entries = [makeEntry(0), makeEntry(1, { big: 1n }), makeEntry(2, undefined)];
-    const written = await sink.write({ gateway: "gateway-1", entries, next: toOffset(3) }, never);
-    expect(written).toEqual({
-      kind: "except",
-      refused: [{ offset: 1, reason: expect.stringContaining("BigInt") as string }],
-    });
-    expect(await sink.position?.()).toBeUndefined();
   });
 
   test("says that another process holds the lock, and writes once it is free", async () => {

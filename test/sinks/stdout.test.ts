@@ -19,12 +19,12 @@ function openFile(context: SinkContext): number {
 }
 
 describeSink("stdout", {
+  once: "at least",
   open: (context) => Promise.resolve(createOutputSink({ fd: openFile(context), inLine: false })),
   rows: (context) => {
     const lines = readFileSync(fileOf(context), "utf8").split("\n").slice(0, -1);
     const found = lines.map((line) => JSON.parse(line) as WrittenRow);
-    const rows = new Map(found.map((row) => [`${row.gateway}/${row.offset}`, row]));
-    const sorted = [...rows.values()].toSorted((a, b) => a.gateway.localeCompare(b.gateway) || a.offset - b.offset);
+    const sorted = found.toSorted((a, b) => a.gateway.localeCompare(b.gateway));
     return Promise.resolve(
       sorted.map(({ gateway, offset, device, time, data }) => ({ gateway, offset, device, time, data })),
     );
