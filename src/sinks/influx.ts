@@ -15,7 +15,6 @@ import type { Field } from "./flatten.ts";
 import { clientSettings, hasOneIdentity, oneIdentity, openHttpClient, urlSetting } from "./http-client.ts";
 import type { HttpClient } from "./http-client.ts";
 import { toWritten } from "./influx-answer.ts";
-import type { SentPoint } from "./influx-answer.ts";
 import { toLine } from "./line-protocol.ts";
 import type { Point } from "./line-protocol.ts";
 import { defineSink } from "./sink.ts";
@@ -124,46 +123,42 @@ function createSink(client: HttpClient, url: URL, toPoint: ToPoint): Sink {
     async write(batch, signal) {
       signal.throwIfAborted();
       const plan = toPlan(batch, toPoint);
-      if (plan.kind !== "points") return plan;
-      const { sent, body } = plan;
-      if (sent.length === 0) return { kind: "all" };
-      return toWritten(await client.send({ method: "POST", url, headers, body }, signal), sent, client.place);
+      if (plan.kind !== "lines") return plan;
+      const { lines } = plan;
+      if (lines.length === 0) return { kind: "all" };
+      const body = `${lines.join("\n")}\n`;
+      const answer = await client.send({ method: "POST", url, headers, body }, signal);
+      const { entries, gateway } = batch;
+      return toWritten(answer, { entries, lines, toPoint: (entry) => toPoint(entry, gateway) }, client.place);
     },
     [Symbol.asyncDispose]: () => client[Symbol.asyncDispose](),
   };
 }
 
-interface Plan {
-  readonly kind: "points";
-  readonly sent: readonly SentPoint[];
-  readonly body: string;
-}
+type Plan =
+  /** One for each entry. */
+  { readonly kind: "lines"; readonly lines: readonly string[] } | (Written & { readonly kind: "except" | "refused" });
 
-/** The points of a batch; or which of its entries can never be one, or that they are too large together. */
-function toPlan(
-  { gateway, entries }: Batch,
-  toPoint: ToPoint,
-): Plan | (Written & { readonly kind: "except" | "refused" }) {
-  const sent: SentPoint[] = [];
+/** The lines of a batch; or which of its entries can never be one, or that they are too large together. */
+function toPlan({ gateway, entries }: Batch, toPoint: ToPoint): Plan {
+  const lines: string[] = [];
   const refused: RefusedEntry[] = [];
   let characters = 0;
   for (const entry of entries) {
-    const { offset } = entry;
     const point = toPoint(entry, gateway);
     if (point instanceof Error) {
-      refused.push({ offset, reason: `its data cannot be a point: ${point.message}` });
+      refused.push({ offset: entry.offset, reason: `its data cannot be a point: ${point.message}` });
       continue;
     }
     const line = toLine(point);
     characters += line.length + 1;
-    if (characters > BODY_CHARACTERS && sent.length > 0) {
+    if (characters > BODY_CHARACTERS && lines.length > 0) {
       return { kind: "refused", reason: "the batch is too large when its data is flattened" };
     }
-    sent.push({ offset, point, line });
+    lines.push(line);
   }
   const [first, ...others] = refused;
-  if (first !== undefined) return { kind: "except", refused: [first, ...others] };
-  return { kind: "points", sent, body: sent.map(({ line }) => `${line}\n`).join("") };
+  return first === undefined ? { kind: "lines", lines } : { kind: "except", refused: [first, ...others] };
 }
 
 type ToPoint = (entry: Entry, gateway: string) => Point | Error;
@@ -175,21 +170,22 @@ const ORIGIN = ["gateway", "offset", "received_at"];
 function createPoints({ measurement, tags: tagNames, deviceTag, origin, separator }: InfluxSettings): ToPoint {
   const toMeasurement = createTemplate(measurement);
   const taken = new Set([...NOT_FREE, deviceTag, ...(origin ? ORIGIN : [])]);
+  const isTaken = (name: string): boolean => taken.has(name.endsWith("_") ? name.replace(/_+$/, "") : name);
   /** One underscore more for each name that is taken but for underscores behind it, so that two names stay two. */
-  const toFree = (name: string): string => (taken.has(name.replace(/_+$/, "")) ? `${name}_` : name);
+  const toFree = (name: string): string => (isTaken(name) ? `${name}_` : name);
   const asTags = new Set(tagNames);
   return ({ offset, reading }, gateway) => {
     const data = flatten(reading.data, separator);
     if (data instanceof Error) return data;
-    const tags = new Map([[deviceTag, reading.deviceId]]);
-    const fields = new Map<string, Field>();
-    if (origin) tags.set("gateway", gateway);
+    const tags: [string, string][] = [[deviceTag, reading.deviceId]];
+    const fields: [string, Field][] = [];
+    if (origin) tags.push(["gateway", gateway]);
     for (const [name, value] of data) {
-      if (asTags.has(name)) tags.set(toFree(name), String(value));
-      else fields.set(toFree(name), value);
+      if (asTags.has(name)) tags.push([toFree(name), String(value)]);
+      else fields.push([toFree(name), value]);
     }
-    if (origin) fields.set("offset", offset).set("received_at", reading.receivedAt);
-    if (fields.size === 0) return new Error("it has no field");
+    if (origin) fields.push(["offset", offset], ["received_at", reading.receivedAt]);
+    if (fields.length === 0) return new Error("it has no field");
     return { measurement: toMeasurement(reading), tags, fields, time: reading.time };
   };
 }

@@ -11,9 +11,9 @@ import type { Field } from "./flatten.ts";
 export interface Point {
   readonly measurement: string;
   /** A tag without a value is none, and is left out. */
-  readonly tags: ReadonlyMap<string, string>;
-  /** At least one; numbers are floats. */
-  readonly fields: ReadonlyMap<string, Field>;
+  readonly tags: Iterable<readonly [name: string, value: string]>;
+  /** At least one, each name once; numbers are floats. */
+  readonly fields: Iterable<readonly [name: string, value: Field]>;
   /** In the precision that the request names. */
   readonly time: number;
 }
@@ -40,8 +40,10 @@ const toName = (text: string): string =>
 
 /** A line that begins with # is a comment; a measurement has no = to escape. */
 const toMeasurement = (text: string): string =>
-  encode(text)
-    .replace(/^#/, "%23")
-    .replaceAll(/[, ]/g, String.raw`\$&`);
+  /^#|[\p{Cc}\\%, ]/u.test(text)
+    ? encode(text)
+        .replace(/^#/, "%23")
+        .replaceAll(/[, ]/g, String.raw`\$&`)
+    : text;
 
 const toText = (text: string): string => `"${/["\\]/.test(text) ? text.replaceAll(/["\\]/g, String.raw`\$&`) : text}"`;

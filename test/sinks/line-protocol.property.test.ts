@@ -6,6 +6,11 @@ import type { Field } from "../../src/sinks/flatten.ts";
 import { toLine } from "../../src/sinks/line-protocol.ts";
 import type { Point } from "../../src/sinks/line-protocol.ts";
 
+interface PlainPoint extends Point {
+  readonly tags: ReadonlyMap<string, string>;
+  readonly fields: ReadonlyMap<string, Field>;
+}
+
 /** Reads up to one of `ends` that has no backslash before it, and takes the backslash from before each of `escapable`. */
 function readToken(
   line: string,
@@ -31,7 +36,7 @@ function readText(line: string, from: number): { readonly text: string; readonly
 
 const inNames = { ends: ",= ", escapable: ",= " };
 
-function parseLine(line: string): Point {
+function parseLine(line: string): PlainPoint {
   const name = readToken(line, 0, { ends: ", ", escapable: ", " });
   if (name.text.startsWith("#")) throw new Error("a comment");
   let at = name.end;
@@ -106,7 +111,7 @@ const maps = <Value>(value: fc.Arbitrary<Value>, minLength = 0): fc.Arbitrary<Re
   fc
     .uniqueArray(fc.tuple(name, value), { selector: ([key]) => key, minLength, maxLength: 5 })
     .map((all) => new Map(all));
-const point: fc.Arbitrary<Point> = fc.record({
+const point: fc.Arbitrary<PlainPoint> = fc.record({
   measurement: name,
   tags: maps(hostile),
   fields: maps(field, 1),
