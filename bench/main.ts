@@ -10,9 +10,10 @@ import { journal } from "./journal-report.ts";
 import { describeMachine, toText } from "./machine.ts";
 import { peers } from "./peers.ts";
 import { readSection, writeResult, writeSection } from "./results.ts";
+import { sinks } from "./sinks.ts";
 import { watch } from "./watch.ts";
 
-const benchmarks: readonly Benchmark[] = [ingest, sparse, idle, watch, peers, journal];
+const benchmarks: readonly Benchmark[] = [ingest, sparse, idle, watch, peers, journal, sinks];
 
 interface Flags extends CommonFlags {
   readonly profile?: string;

@@ -188,7 +188,7 @@ describe("what is wrong with a configuration", () => {
       "journal.maxBytes: expected at least 4194304, got 1048576",
       "limits.maximumPacketBytes: expected at most 368640, got 1000000000",
       "limits.sessions: expected a whole number, got 1.5",
-      "limts: unknown; known here: listeners, streams, handlers, sinks, dataDir, http, log, credentials, journal, limits, shutdownMs",
+      "limts: unknown; known here: listeners, streams, handlers, sinks, dataDir, http, log, credentials, journal, parked, rejects, limits, shutdownMs",
       'sinks[2].name: is the name of sinks[0] too: give one of them another name with { name: "…" }, got "sqlite"',
       'handlers[1].name: is the name of handlers[0] too: give one of them another name with { name: "…" }, got "on-climate"',
       'handlers[2]: expected a stream that is in `streams`, got "gone"',
