@@ -32,8 +32,8 @@ export function describeWay(tested: SinkUnderTest & Required<Pick<SinkUnderTest,
   const { server, openAt } = tested;
 
   test.for(faults)("that throws when its server $name, and has everything once it is opened again", async (one) => {
-    await using proxy = await openFaultProxy(server());
     const context = await openContext();
+    await using proxy = await openFaultProxy(await server(context));
     const sink = await openAt(context, proxy);
     await deliverAll(sink, makeBatch(range(0, 10)));
     await proxy.set(one.fault);
@@ -61,8 +61,8 @@ export function describeWay(tested: SinkUnderTest & Required<Pick<SinkUnderTest,
   });
 
   test("that gets through a slow network", async () => {
-    await using proxy = await openFaultProxy(server());
     const context = await openContext();
+    await using proxy = await openFaultProxy(await server(context));
     await using sink = await openAt(context, proxy);
     await proxy.set({ kind: "slow", bytesPerSecond: 50_000 });
     await deliverAll(sink, makeBatch(range(0, 50)));
@@ -70,9 +70,10 @@ export function describeWay(tested: SinkUnderTest & Required<Pick<SinkUnderTest,
   });
 
   test("whose opening or first write ends in time when its server hangs", async () => {
-    await using proxy = await openFaultProxy(server());
+    const context = await openContext();
+    await using proxy = await openFaultProxy(await server(context));
     await proxy.set({ kind: "hang" });
-    const opening = openAndWrite(openAt, await openContext(), proxy, AbortSignal.timeout(1_000));
+    const opening = openAndWrite(openAt, context, proxy, AbortSignal.timeout(1_000));
     expect(await failureOf(within(OPENS_MS, "opening", opening))).not.toContain("opening takes longer");
     await within(GIVES_UP_MS, "closing the connections", proxy.idle());
   });
@@ -98,14 +99,15 @@ async function openAndWrite(
 /** `server` itself. */
 export function describeServer(tested: SinkUnderTest & Required<Pick<SinkUnderTest, "server" | "survives">>): void {
   const { open, survives } = tested;
-  const server = (): Server => tested.server() as Server;
+  const serverOf = async (context: SinkContext): Promise<Server> => (await tested.server(context)) as Server;
 
   test("that obeys its signal and can be closed while its server is frozen, and writes nothing twice", async () => {
     const context = await openContext();
     const sink = await open(context);
     await deliverAll(sink, makeBatch(range(0, 10)));
     const abort = new AbortController();
-    server().freeze();
+    const server = await serverOf(context);
+    server.freeze();
     try {
       const written = sink.write(makeBatch(range(10, 20)), abort.signal);
       await setImmediate();
@@ -113,7 +115,7 @@ export function describeServer(tested: SinkUnderTest & Required<Pick<SinkUnderTe
       await expect(within(GIVES_UP_MS, "the write", written)).rejects.toThrow("enough");
       await close(sink);
     } finally {
-      server().thaw();
+      server.thaw();
     }
     await using again = await open(context);
     await deliverFrom(again, 10, 30);
@@ -121,12 +123,14 @@ export function describeServer(tested: SinkUnderTest & Required<Pick<SinkUnderTe
   });
 
   test("that can be closed while its server is frozen and nothing is written", async () => {
-    const sink = await open(await openContext());
-    server().freeze();
+    const context = await openContext();
+    const sink = await open(context);
+    const server = await serverOf(context);
+    server.freeze();
     try {
       await expect(close(sink)).resolves.toBeUndefined();
     } finally {
-      server().thaw();
+      server.thaw();
     }
   });
 
@@ -134,14 +138,15 @@ export function describeServer(tested: SinkUnderTest & Required<Pick<SinkUnderTe
 
   test("that goes on where it was after a restart of its server", async () => {
     const context = await openContext();
+    const server = await serverOf(context);
     {
       await using sink = await open(context);
       await deliverAll(sink, makeBatch(range(0, 10)));
-      await server().stop(survives);
+      await server.stop(survives);
       await expect(within(GIVES_UP_MS, "the write", sink.write(makeBatch(range(10, 20)), never))).rejects.toThrow(
-        String(server().port),
+        String(server.port),
       );
-      await server().start();
+      await server.start();
     }
     await using sink = await open(context);
     await deliverFrom(sink, 10, 30);
@@ -150,13 +155,14 @@ export function describeServer(tested: SinkUnderTest & Required<Pick<SinkUnderTe
 
   test(`that has everything in order, however often its server is ended in mid-write (${survives})`, async () => {
     const context = await openContext();
+    const server = await serverOf(context);
     const total = 3_000;
     const progress = { cursor: 0, opened: 0 };
     const writing = writeThrough(open, context, progress, total);
     for (const share of [0.2, 0.4, 0.6, 0.8]) {
       while (progress.cursor < total * share) await setImmediate();
-      await server().stop(survives);
-      await server().start();
+      await server.stop(survives);
+      await server.start();
     }
     await writing;
     expect(progress.opened).toBeGreaterThan(4);

@@ -35,8 +35,8 @@ export interface SinkUnderTest {
   readonly keeps?: (data: unknown) => unknown;
   /** Names of the values of hostile.ts that are parked. Default: none. */
   readonly parks?: readonly string[];
-  /** The server behind `open`, once it runs. */
-  readonly server?: () => ServerUnderTest;
+  /** The server behind `open`, which runs. */
+  readonly server?: (context: SinkContext) => ServerUnderTest | Promise<ServerUnderTest>;
   /** As open, but by another address: that of a proxy before the server. */
   readonly openAt?: (context: SinkContext, place: Pick<Server, "host" | "port">) => Promise<Sink>;
   /**

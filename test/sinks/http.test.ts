@@ -51,10 +51,14 @@ for (const settings of [{ format: "ndjson" }, { format: "array", gzip: false, me
     receivers.set(dataDir, found);
     return found;
   };
+  const openAt = (context: SinkContext, { port }: { readonly port: number }): Promise<Sink> =>
+    type.open(type.settings.parse({ url: `http://127.0.0.1:${port}`, ...settings }), context);
   describeSink(`http with ${JSON.stringify(settings)}`, {
-    open: async (context) =>
-      type.open(type.settings.parse({ url: (await receiverOf(context)).url, ...settings }), context),
+    open: async (context) => openAt(context, await receiverOf(context)),
     rows: async (context) => toRows(await receiverOf(context)),
+    once: "by key",
+    server: async (context) => ({ host: "127.0.0.1", port: (await receiverOf(context)).port }),
+    openAt,
   });
 }
 

@@ -53,7 +53,16 @@ describe.skipIf(!isInstalled("nats-server"))("with NATS", () => {
     await server[Symbol.asyncDispose]();
   });
 
-  describeSink("nats", { open: openSink, rows });
+  describeSink("nats", {
+    open: openSink,
+    rows,
+    once: "by key",
+    server: () => server,
+    openAt: (context, { port }) => openSink(context, { servers: [`nats://127.0.0.1:${port}`] }),
+    survives: "SIGKILL",
+    // The server's max_payload is 1 MiB.
+    parks: ["a text of a million characters"],
+  });
 
   describe("the nats sink", () => {
     let context: SinkContext;
