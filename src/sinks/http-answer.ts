@@ -46,7 +46,7 @@ export function judge(answer: HttpAnswer, place: string): Written & { readonly k
 }
 
 function toNewPlace(location: string | undefined, place: string): string {
-  const to = URL.parse(location ?? "", place);
+  const to = location === undefined ? null : URL.parse(location, place);
   return to === null ? "Redirects are not followed." : `It is at ${to.origin}${to.pathname} now: change url.`;
 }
 

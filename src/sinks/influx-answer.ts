@@ -27,7 +27,6 @@ export function toWritten(answer: HttpAnswer, sent: SentBatch, place: string): W
     const hint = "InfluxDB takes a batch with 204: check url and api.";
     throw new SinkError("misconfigured", `${place}: ${toSentence(answer)} ${hint}`);
   }
-  if (status === 413) return judge(answer, place);
   const reason = `the server refuses it: ${toSentence(answer)}`;
   const [first, ...others] = toBlamed(answer.body, sent, reason);
   if (first === undefined) return { kind: "refused", reason };

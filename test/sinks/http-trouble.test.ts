@@ -92,6 +92,8 @@ describe("the http sink", () => {
     await expect(written).rejects.toMatchObject({ kind: "misconfigured" });
     await expect(written).rejects.toThrow(`${receiver.url}/v2/readings now`);
     await expect(written).rejects.not.toThrow("t1cket");
+    receiver.answer(status(code));
+    await expect(sink.write(makeBatch([0]), never)).rejects.toThrow("Redirects are not followed.");
   });
 
   test.for([
@@ -209,6 +211,18 @@ describe("the http sink", () => {
       kind: "misconfigured",
       message: /does not speak HTTP/,
     });
+  });
+
+  test("leaves no connection behind", async () => {
+    const closed = Promise.withResolvers<void>();
+    const url = await startListener((socket) => {
+      socket.on("data", () => socket.write("HTTP/1.1 204 No Content\r\n\r\n"));
+      socket.on("close", () => closed.resolve());
+    });
+    const sink = await openSink({ url });
+    await sink.write(makeBatch([0]), never);
+    await sink[Symbol.asyncDispose]();
+    await closed.promise;
   });
 
   test("obeys its signal while the server hangs, and can be closed then", async () => {

@@ -237,11 +237,11 @@ describe("the influx sink with another server", () => {
     expect(await sink.write(makeBatch([1, 2]), never)).toMatchObject({ kind: "refused" });
   });
 
-  test("blames nobody for a conflict when more was dropped than it explains", async () => {
-    await using sink = await openSink();
+  test("blames the points of a conflict, and nobody when more was dropped than it explains", async () => {
+    await using sink = await openSink({ measurement: "{device}" });
     await sink.write(makeBatch([0]), never);
-    const said = `input field \\"x\\" on measurement \\"climate\\" is type string, already exists as type float`;
-    const entries = [1, 2, 3, 4].map((offset) => makeEntry(offset, { x: offset === 1 ? "text" : offset }));
+    const said = `input field \\"x\\" on measurement \\"device-1\\" is type string, already exists as type float`;
+    const entries = [1, 2, 3, 4].map((offset) => makeEntry(offset, { x: offset < 3 ? "text" : offset }));
     const batch = { ...makeBatch([4]), entries };
     const answer = (dropped: number): string =>
       `{"error":"partial write: field type conflict: ${said} dropped=${dropped}"}`;
