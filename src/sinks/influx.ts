@@ -3,9 +3,11 @@
 //   measurement  the stream, or what the template gives
 //   tags         device, gateway, and fields that the configuration names
 //   fields       the reading's data, flattened, numbers as floats; offset, received_at (milliseconds since 1970)
-//   time         the device's, in milliseconds
+//   time         the device's, in milliseconds; when it has none the time of receipt, with the last six digits of the
+//                offset as nanoseconds
 //
-// (measurement, tags, time) is the identity of a point: the same reading again is the same point.
+// (measurement, tags, time) is the identity of a point: the same reading again is the same point, and so are two readings of
+// a device that say the same time. A device that says no time would lose all readings of a millisecond but one.
 
 import { z } from "zod";
 import { unreachable } from "../errors.ts";
@@ -44,6 +46,12 @@ const settings = z
         "Names of fields, as they are written, that become tags. InfluxDB has a series for each of their values.",
       ),
     deviceTag: z.string().min(1).max(100).default("device").describe("The name of the tag that has the device id."),
+    distinct: z
+      .boolean()
+      .default(false)
+      .describe(
+        "true: two readings of a device with the same millisecond are two points, also when the device says that time. They differ in nanoseconds.",
+      ),
     origin: z
       .boolean()
       .default(true)
@@ -74,8 +82,8 @@ export const influx = defineSink({
   batch: { records: 5_000, bytes: 2 * 1024 * 1024 },
   reference: {
     writes:
-      "Writes a point for each reading, in line protocol over HTTP. The measurement is the stream, the time is the device's in milliseconds, tags are `device` and `gateway`, and fields are the data with objects and lists flattened (`gps_lat`, `list_0`), and `offset` and `received_at`. Numbers are always floats, so that 21 and 21.5 never are a conflict; NaN, the infinities and null have no field. Data that is a bare value is the field `value`.",
-    once: "Once for each measurement, tags and time: a reading that comes again is the same point. So two readings of a device that have the same stream and the same millisecond are one point too, with the fields of both and of the later one where both have them: let the stream's `time` be one that the device counts up, or the journal is all that has the first. QuestDB keeps a repetition as a row of its own unless its table has deduplication.",
+      "Writes a point for each reading, in line protocol over HTTP. The measurement is the stream, the time is the device's, tags are `device` and `gateway`, and fields are the data with objects and lists flattened (`gps_lat`, `list_0`), and `offset` and `received_at`. Numbers are always floats, so that 21 and 21.5 never are a conflict; NaN, the infinities and null have no field. Data that is a bare value is the field `value`.",
+    once: "Once for each measurement, tags and time: a reading that comes again is the same point. So two readings of a device that have the same stream and say the same millisecond are one point too, with the fields of both and of the later one where both have them, unless `distinct` is true. Readings that have no time but that of their receipt are always kept apart: the last six digits of their offsets are the nanoseconds. QuestDB keeps a repetition as a row of its own unless its table has deduplication.",
     notes: [
       "Parked are readings with two fields of one name (`{ a_b, a: { b } }`), more than 20,000 values or 64 levels, or 4 Mi characters of fields, and those that the server refuses alone with 400, 413 or 422, such as a field that has another type already, or a time beyond the retention policy. Of a batch that is taken in part the others are written. A server that answers 400 to everything has everything parked; `sluice parked retry` sends it once more.",
       "VictoriaMetrics answers 204 to what it cannot read as well, and keeps no texts: what it has dropped is only in its log.",
@@ -104,11 +112,11 @@ function toWriteUrl({ url: text, api, database, org, retentionPolicy }: InfluxSe
   };
   switch (api) {
     case "v1":
-      return set("/write", { db: database, rp: retentionPolicy, precision: "ms" });
+      return set("/write", { db: database, rp: retentionPolicy, precision: "ns" });
     case "v2":
-      return set("/api/v2/write", { org, bucket: database, precision: "ms" });
+      return set("/api/v2/write", { org, bucket: database, precision: "ns" });
     case "v3":
-      return set("/api/v3/write_lp", { db: database, precision: "millisecond" });
+      return set("/api/v3/write_lp", { db: database, precision: "nanosecond" });
     default:
       return unreachable(api);
   }
@@ -167,14 +175,16 @@ type ToPoint = (entry: Entry, gateway: string) => Point | Error;
 const NOT_FREE = ["time", "_measurement", "_field"];
 const ORIGIN = ["gateway", "offset", "received_at"];
 
-function createPoints({ measurement, tags: tagNames, deviceTag, origin, separator }: InfluxSettings): ToPoint {
+function createPoints(given: InfluxSettings): ToPoint {
+  const { measurement, tags: tagNames, deviceTag, distinct, origin, separator } = given;
   const toMeasurement = createTemplate(measurement);
   const taken = new Set([...NOT_FREE, deviceTag, ...(origin ? ORIGIN : [])]);
   const isTaken = (name: string): boolean => taken.has(name.endsWith("_") ? name.replace(/_+$/, "") : name);
   /** One underscore more for each name that is taken but for underscores behind it, so that two names stay two. */
   const toFree = (name: string): string => (isTaken(name) ? `${name}_` : name);
   const asTags = new Set(tagNames);
-  return ({ offset, reading }, gateway) => {
+  return (entry, gateway) => {
+    const { offset, reading } = entry;
     const data = flatten(reading.data, separator);
     if (data instanceof Error) return data;
     const tags: [string, string][] = [[deviceTag, reading.deviceId]];
@@ -186,6 +196,10 @@ function createPoints({ measurement, tags: tagNames, deviceTag, origin, separato
     }
     if (origin) fields.push(["offset", offset], ["received_at", reading.receivedAt]);
     if (fields.length === 0) return new Error("it has no field");
-    return { measurement: toMeasurement(reading), tags, fields, time: reading.time };
+    return { measurement: toMeasurement(reading), tags, fields, time: toNanoseconds(entry, distinct) };
   };
+}
+
+function toNanoseconds({ offset, reading: { time, receivedAt } }: Entry, distinct: boolean): bigint {
+  return BigInt(time) * 1_000_000n + (distinct || time === receivedAt ? BigInt(offset % 1_000_000) : 0n);
 }

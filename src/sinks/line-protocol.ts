@@ -1,6 +1,6 @@
 // Line protocol of InfluxDB: https://docs.influxdata.com/influxdb/v2/reference/syntax/line-protocol/. A line is
 //
-//   measurement,tag=value,tag=value field=1.5,field="text",field=true 1763700000000
+//   measurement,tag=value,tag=value field=1.5,field="text",field=true 1763700000000000000
 //
 // Names and tag values have a backslash before what ends them; servers do not agree about what else it means there, or
 // about line breaks. So a backslash and control characters are percent-encoded in them, and a percent sign where it could
@@ -15,7 +15,7 @@ export interface Point {
   /** At least one, each name once; numbers are floats. */
   readonly fields: Iterable<readonly [name: string, value: Field]>;
   /** In the precision that the request names. */
-  readonly time: number;
+  readonly time: bigint;
 }
 
 /** Without a line break at its end. */

@@ -155,11 +155,11 @@ describe("the influx sink with another server", () => {
   const openSink = (settings: object = {}): Promise<Sink> => open({ url: receiver.url, ...settings });
 
   test.for([
-    [{ api: "v1" }, "/write?db=a+b&precision=ms", undefined],
-    [{ api: "v1", retentionPolicy: "week", token: "t0" }, "/write?db=a+b&rp=week&precision=ms", "Bearer t0"],
-    [{ api: "v2" }, "/api/v2/write?bucket=a+b&precision=ms", undefined],
-    [{ api: "v2", org: "o&o", token: "t0" }, "/api/v2/write?org=o%26o&bucket=a+b&precision=ms", "Token t0"],
-    [{ api: "v3", token: "t0" }, "/api/v3/write_lp?db=a+b&precision=millisecond", "Bearer t0"],
+    [{ api: "v1" }, "/write?db=a+b&precision=ns", undefined],
+    [{ api: "v1", retentionPolicy: "week", token: "t0" }, "/write?db=a+b&rp=week&precision=ns", "Bearer t0"],
+    [{ api: "v2" }, "/api/v2/write?bucket=a+b&precision=ns", undefined],
+    [{ api: "v2", org: "o&o", token: "t0" }, "/api/v2/write?org=o%26o&bucket=a+b&precision=ns", "Token t0"],
+    [{ api: "v3", token: "t0" }, "/api/v3/write_lp?db=a+b&precision=nanosecond", "Bearer t0"],
   ] as const)("asks for what %o says", async ([settings, path, authorization]) => {
     await using sink = await openSink({ database: "a b", ...settings });
     await sink.write(makeBatch([7]), never);
@@ -168,7 +168,7 @@ describe("the influx sink with another server", () => {
       method: "POST",
       path,
       headers: { "content-type": "text/plain; charset=utf-8" },
-      body: `climate,device=device-1,gateway=gateway-1 ts=1007,text="ünï ' \\" 7",offset=7,received_at=2007 1007\n`,
+      body: `climate,device=device-1,gateway=gateway-1 ts=1007,text="ünï ' \\" 7",offset=7,received_at=2007 1007000000\n`,
     });
     expect(request?.headers.authorization).toBe(authorization);
   });
@@ -176,7 +176,7 @@ describe("the influx sink with another server", () => {
   test("keeps path and query of the url", async () => {
     await using sink = await openSink({ url: `${receiver.url}/insert/0/influx/?x=1` });
     await sink.write(makeBatch([7]), never);
-    expect(receiver.requests.at(-1)?.path).toBe("/insert/0/influx/write?x=1&db=telemetry&precision=ms");
+    expect(receiver.requests.at(-1)?.path).toBe("/insert/0/influx/write?x=1&db=telemetry&precision=ns");
   });
 
   test("does not take a success for its own that is not InfluxDB's", async () => {

@@ -64,7 +64,7 @@ function parseLine(line: string): PlainPoint {
   } while (line[at] === ",");
   expect(line[at]).toBe(" ");
   expect(line.slice(at + 1)).toMatch(/^-?\d+$/);
-  return { measurement: name.text, tags, fields, time: Number(line.slice(at + 1)) };
+  return { measurement: name.text, tags, fields, time: BigInt(line.slice(at + 1)) };
 }
 
 const decode = (text: string): string => text.replaceAll(/(?:%[0-9A-F]{2})+/g, decodeURIComponent);
@@ -115,7 +115,7 @@ const point: fc.Arbitrary<PlainPoint> = fc.record({
   measurement: name,
   tags: maps(hostile),
   fields: maps(field, 1),
-  time: fc.maxSafeNat(),
+  time: fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }),
 });
 
 describe("a line", () => {
@@ -151,6 +151,6 @@ describe("a line", () => {
     ["a%0Ab", "a%250Ab,t=v f=1 0"],
     ["a\nb\\", "a%0Ab%5C,t=v f=1 0"],
   ] as const)("writes the measurement %j", ([measurement, line]) => {
-    expect(toLine({ measurement, tags: new Map([["t", "v"]]), fields: new Map([["f", 1]]), time: 0 })).toBe(line);
+    expect(toLine({ measurement, tags: new Map([["t", "v"]]), fields: new Map([["f", 1]]), time: 0n })).toBe(line);
   });
 });
