@@ -8,7 +8,7 @@ import { toError } from "../errors.ts";
 export type Field = string | number | boolean;
 
 /** A circle is deeper than this, and no telemetry is. */
-const DEPTH = 64;
+const DEPTH = 128;
 /** Fields, and the objects and lists around them. */
 const VALUES = 20_000;
 /** Of all names and texts together: a long name around many values is repeated with each of them. */

@@ -241,10 +241,13 @@ async function receive(response: IncomingMessage): Promise<HttpAnswer> {
   return { status, statusText, headers, body: Buffer.concat(chunks).toString("utf8", 0, ANSWER_BYTES) };
 }
 
+/** Of Node's parser, which has other codes for an answer that is cut. */
+const notHttp = /^HPE_INVALID_(?:CONSTANT|VERSION)$/;
+
 function explain(place: string, cause: unknown): SinkError {
   const message = `${place}: ${toReason(cause)}.`;
   const { code } = toError(cause) as NodeJS.ErrnoException;
-  const hint = toTlsHint(cause) ?? (code?.startsWith("HPE_INVALID") ? "It does not speak HTTP there." : undefined);
+  const hint = toTlsHint(cause) ?? (notHttp.test(code ?? "") ? "It does not speak HTTP there." : undefined);
   if (hint !== undefined) return new SinkError("misconfigured", `${message} ${hint}`, { cause });
   return new SinkError("transient", message, { cause });
 }

@@ -1,17 +1,16 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { deliver } from "../../src/dispatch/delivery.ts";
-import type { Refusal } from "../../src/dispatch/delivery.ts";
 import { toOffset } from "../../src/reading.ts";
-import type { Batch, Entry } from "../../src/reading.ts";
+import type { Batch } from "../../src/reading.ts";
+import { flatten } from "../../src/sinks/flatten.ts";
 import { influx } from "../../src/sinks/influx.ts";
 import type { Sink, SinkContext } from "../../src/sinks/sink.ts";
-import { describeSink, makeBatch, makeEntry, openContext } from "../contract/sink.ts";
+import { deliverAll, makeBatch, makeEntry, never, openContext, toBatch } from "../contract/entries.ts";
+import { describeSink } from "../contract/sink.ts";
 import type { WrittenRow } from "../contract/sink.ts";
 import { queryInflux, startInflux } from "../servers/influx.ts";
 import { isInstalled } from "../servers/server.ts";
 import type { Server } from "../servers/server.ts";
 
-const never = new AbortController().signal;
 const { sink: type } = influx({ url: "", database: "" });
 let server: Server;
 /** A database of its own for each test: the destination must be new. */
@@ -34,35 +33,36 @@ async function openSink(context: SinkContext, settings: object = {}): Promise<Si
 const read = async (context: SinkContext, from = "climate"): Promise<readonly Readonly<Record<string, unknown>>[]> =>
   queryInflux(server, `SELECT * FROM "${from}"`, { database: await databaseOf(context) });
 
+const decode = (text: string): string => text.replaceAll(/(?:%[0-9A-F]{2})+/g, decodeURIComponent);
+
+/** With the fields of a reading as its data. */
 async function rows(context: SinkContext): Promise<readonly WrittenRow[]> {
-  const found = (await read(context)).map(({ gateway, offset, device, time, ts, text }) => ({
+  const found = (await read(context)).map(({ gateway, offset, device, time, received_at: _, ...fields }) => ({
     gateway: String(gateway),
     offset: Number(offset),
-    device: String(device),
+    device: decode(String(device)),
     time: Number(time),
-    data: { ts, text },
+    data: Object.fromEntries(
+      Object.entries(fields).flatMap(([name, value]) => (value === null ? [] : [[decode(name), value]])),
+    ),
   }));
   return found.toSorted((a, b) => a.gateway.localeCompare(b.gateway) || a.offset - b.offset);
 }
 
-const toBatch = (entries: readonly Entry[]): Batch => ({
-  gateway: "gateway-1",
-  entries,
-  next: toOffset((entries.at(-1)?.offset ?? 0) + 1),
-});
-const batchOf = (...data: readonly unknown[]): Batch => toBatch(data.map((one, offset) => makeEntry(offset, one)));
-
-/** What a runner does with a batch. */
-async function deliverAll(sink: Sink, batch: Batch): Promise<readonly Refusal[]> {
-  const parked: Refusal[] = [];
-  await deliver(sink, batch, {
-    timeoutMs: 20_000,
-    abort: never,
-    onRefused: () => {},
-    park: (refusals) => void parked.push(...refusals),
-  });
-  return parked;
+/** What `rows` has of data: flat, in UTF-8, and with an underscore behind names of the sink's own. */
+function keeps(data: unknown): unknown {
+  const fields = flatten(data, "_");
+  if (fields instanceof Error) return fields;
+  const own = /^(?:gateway|offset|time|device|received_at)$/;
+  return Object.fromEntries(
+    Array.from(fields, ([name, value]) => [
+      name.replace(own, "$&_").toWellFormed(),
+      typeof value === "string" ? value.toWellFormed() : value,
+    ]),
+  );
 }
+
+const batchOf = (...data: readonly unknown[]): Batch => toBatch(data.map((one, offset) => makeEntry(offset, one)));
 
 describe.skipIf(!isInstalled("influxd"))("with InfluxDB", () => {
   beforeAll(async () => {
@@ -72,7 +72,17 @@ describe.skipIf(!isInstalled("influxd"))("with InfluxDB", () => {
     await server[Symbol.asyncDispose]();
   });
 
-  describeSink("influx", { open: openSink, rows });
+  describeSink("influx", {
+    open: openSink,
+    rows,
+    once: "by key",
+    refuses: { ts: 1, text: "", a_b: 1, a: { b: 2 } },
+    keeps,
+    parks: ["names that differ in case, and an empty one"],
+    server: () => server,
+    openAt: (context, { port }) => openSink(context, { url: `http://127.0.0.1:${port}` }),
+    survives: "SIGKILL",
+  });
 
   describe("the influx sink", () => {
     let context: SinkContext;
@@ -223,7 +233,7 @@ describe.skipIf(!isInstalled("influxd"))("with InfluxDB", () => {
       );
       expect(parked.map(({ offset, reason }) => [offset, reason.replace("its data cannot be a point: ", "")])).toEqual([
         [1, "two of its fields would be called a_b"],
-        [2, "it is deeper than 64 levels"],
+        [2, "it is deeper than 128 levels"],
         [3, "a field has an empty name"],
         [4, "it has more than 20000 values"],
       ]);
