@@ -174,6 +174,12 @@ describe("the http sink", () => {
     await expect(sink.write(makeBatch([0]), never)).rejects.toMatchObject({ kind: "transient" });
   });
 
+  test("takes an answer that is cut in its head for something that may pass", async () => {
+    const url = await startListener((socket) => void socket.once("data", () => socket.end("HT")));
+    await using sink = await openSink({ url });
+    await expect(sink.write(makeBatch([0]), never)).rejects.toMatchObject({ kind: "transient" });
+  });
+
   test("reads so much of an endless answer and no more", async () => {
     await using sink = await openSink();
     let written = 0;
