@@ -29,10 +29,12 @@ export interface KafkaConnection extends AsyncDisposable {
   during<T>(signal: AbortSignal, place: string | undefined, work: (producer: Producer) => Promise<T>): Promise<T>;
 }
 
+/** For opening the sink: connecting, logging in, finding its topics. */
+export const OPENS_WITHIN_MS = 10_000;
 const CONNECTS_WITHIN_MS = 5_000;
 const ANSWERS_WITHIN_MS = 30_000;
 /** Pauses between the tries of one call; they are few, because the sink is opened again for whatever lasts longer. */
-export const RETRY_DELAY_MS = 200;
+const RETRY_DELAY_MS = 200;
 const RETRIES = 3;
 /** Longer than the sink keeps what it has asked for itself: the library must not ask for many topics at once; see kafka.ts. */
 const METADATA_MAX_AGE_MS = 24 * 60 * 60 * 1_000;
@@ -55,10 +57,14 @@ export async function createKafkaConnection(
     partitioner: library.compatibilityPartitioner,
   });
   const connections = new Set<Connection>();
+  /** Why a connection broke; what waits for an answer is told only that it did. */
+  let broken: Error | undefined;
   producer.connections.on("connecting", ({ connection }) => {
     connections.add(connection);
     // What breaks a connection rejects the call that waits, or the next one.
-    connection.on("error", () => {});
+    connection.on("error", (error) => {
+      broken = error;
+    });
   });
 
   /** The library would wait until a frozen broker has read what was written to it, and forgets connections that failed. */
@@ -74,6 +80,7 @@ export async function createKafkaConnection(
   return {
     async during(signal, place, work) {
       signal.throwIfAborted();
+      broken = undefined;
       const ended = Promise.withResolvers<never>();
       const abandon = (): void => {
         ended.reject(signal.reason);
@@ -83,13 +90,20 @@ export async function createKafkaConnection(
       try {
         return await Promise.race([work(producer), ended.promise]);
       } catch (cause) {
-        throw signal.aborted ? toError(signal.reason) : explainKafka(cause, settings, place);
+        if (signal.aborted) throw toEnd(settings, signal);
+        throw explainKafka(broken === undefined ? cause : new AggregateError([cause, broken]), settings, place);
       } finally {
         signal.removeEventListener("abort", abandon);
       }
     },
     [Symbol.asyncDispose]: close,
   };
+}
+
+function toEnd({ brokers }: KafkaConnectionSettings, { reason }: AbortSignal): Error {
+  const error = toError(reason);
+  if (error.name !== "TimeoutError") return error;
+  return new Error(`${brokers.join(",")}: it does not answer within ${OPENS_WITHIN_MS / 1_000} s.`, { cause: reason });
 }
 
 type Options = ProducerOptions<Buffer, Buffer, Buffer, Buffer>;

@@ -36,7 +36,7 @@ const aboutContent: Readonly<Record<string, string>> = {
 
 /** Why the broker will never take these records; undefined: the failure is about something else. */
 export function toRefusal(cause: unknown): string | undefined {
-  const [reason] = leavesOf(cause instanceof Error ? cause.cause : cause).flatMap((leaf) => {
+  const [reason] = leavesOf(cause).flatMap((leaf) => {
     const known = typeof leaf.apiId === "string" ? aboutContent[leaf.apiId] : undefined;
     return known === undefined ? [] : [[known, leaf.serverErrorMessage].filter(Boolean).join(": ")];
   });

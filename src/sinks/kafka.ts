@@ -10,7 +10,7 @@ import type { MessageToProduce, Producer } from "@platformatic/kafka";
 import { z } from "zod";
 import type { Batch, Entry, Offset } from "../reading.ts";
 import { toDocuments } from "./document.ts";
-import { createKafkaConnection } from "./kafka-connection.ts";
+import { createKafkaConnection, OPENS_WITHIN_MS } from "./kafka-connection.ts";
 import type { KafkaConnection } from "./kafka-connection.ts";
 import { toRefusal } from "./kafka-errors.ts";
 import { defineSink } from "./sink.ts";
@@ -82,15 +82,23 @@ export const kafka = defineSink({
   type: "kafka",
   settings: kafkaSettings,
   reference: {
-    writes: "",
-    once: "",
-    notes: [],
+    writes:
+      'Produces a record for each reading, by default to the topic `telemetry.` and the name of its stream. The key is the device id, so that the readings of a device are in one partition, in order, and in the same one that Kafka\'s Java client chooses; the value is the document `{"gateway","offset","stream","device","topic","time","receivedAt","data"}` as JSON, the headers are `gateway` and `offset`.',
+    once: "At least once. A batch counts as delivered when all replicas in step have acknowledged its records (`acks=all`), and comes again as a whole when one was not acknowledged; `gateway` and `offset`, in the headers and in the document, tell a repetition. With `idempotent` what the client itself sends again within a write is stored once; after a failed write, a crash or a parked reading the batch may be there twice, because it comes from a new producer. Transactions are not used.",
+    notes: [
+      "Kafka 0.11 or later, or what speaks its protocol. The user needs the rights Describe and Write on the topics, Create for topics that are to be made, and before Kafka 2.8 IdempotentWrite on the cluster unless `idempotent` is false. When a topic is missing and the cluster does not make it, the sink says so when it is opened, and stands still.",
+      "How safe an acknowledged record is the topic says: with a replication factor of 3 and `min.insync.replicas` of 2 one broker may be lost. A topic with one replica, which is what many clusters make of themselves, loses what its broker loses.",
+      "Order is kept per device. A repetition comes in order too, but it may come late: what was on its way to a broker that hung is stored when the broker goes on, maybe behind what was sent to it since. Consumers that must not step back compare `offset` with the last one of the same gateway and device.",
+      "Parked are records that the topic's `max.message.bytes` forbids, those whose timestamp it forbids (`message.timestamp.before.max.ms`, `message.timestamp.after.max.ms`; Kafka 4 refuses what lies more than an hour ahead), those that the broker calls invalid, and what cannot be written as JSON. Requests are made of at most 1 MB of records, which Kafka's default of `max.message.bytes` takes; when the topic takes less, give less as `batch.bytes`, because a batch that is refused is sent again in halves.",
+      'Retention goes by the timestamp: a reading that a device has kept for longer than the topic\'s `retention.ms` is deleted soon after it was written. `timestamp: "receivedAt"` avoids that, and wrong clocks; `time` is in the document all the same.',
+      "A topic with `cleanup.policy=compact` keeps the last reading of each device. There is no topic for each device: it is the key.",
+      "Tested with librdkafka's mock of a cluster, as Debian's kcat has it, which has one broker, stores in memory, and knows neither replicas nor repetitions, rights, limits, TLS or SASL: TLS, SASL PLAIN, limits, errors and broken connections come from a forwarder in front of it. Not tested are SCRAM, which is the client library's, that a repetition is stored once, which is the broker's, and a change of the leader among brokers.",
+    ],
     example: `kafka({ brokers: ["kafka-1.example:9093", "kafka-2.example:9093"], tls: {}, sasl: { mechanism: "scram-sha-512", username: "sluice", password: env.KAFKA_PASSWORD } })`,
   },
   open: openKafka,
 });
 
-const OPENS_WITHIN_MS = 10_000;
 /**
  * Records of one request at most, before compression, so that what a partition gets of it is not larger than brokers take
  * by default (message.max.bytes, 1,048,588). A record that is larger alone is sent all the same: the topic may take it.
