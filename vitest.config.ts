@@ -8,6 +8,7 @@ const threads = [
   "test/intake/{checkpointer,restore}.test.ts",
   "test/journal/{crash,hung-files,journal,mutation,recovery}.test.ts",
   "test/sinks/nats-cluster.test.ts",
+  "test/sinks/kafka-trouble.test.ts",
 ];
 
 /**

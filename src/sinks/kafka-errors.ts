@@ -69,7 +69,6 @@ const ownHints: Readonly<Record<string, string>> = {
 const sayings: readonly (readonly [RegExp, string])[] = [
   [/Unknown topic/, "Create the topic, or give another one as topic."],
   [/Broker requires TLS/, "Give tls: {} to speak TLS with it."],
-  [/verify the broker supports TLS/, "Leave tls out, or give the port of the listener that speaks TLS."],
 ];
 
 const transientHints: readonly (readonly [RegExp, string])[] = [
@@ -77,6 +76,7 @@ const transientHints: readonly (readonly [RegExp, string])[] = [
     /ENOTFOUND|EAI_AGAIN/,
     "If that is no name of yours, it is how the broker calls itself (advertised.listeners): it must be one that this machine can reach.",
   ],
+  [/before secure TLS connection/, "If that lasts, the broker speaks no TLS on this port: leave tls out."],
   [/NOT_ENOUGH_REPLICAS/, "Brokers are away: fewer copies are in step than min.insync.replicas wants."],
 ];
 

@@ -19,6 +19,8 @@ export interface ForwarderOptions {
 export interface Forwarder extends AsyncDisposable {
   /** How often each API has been asked for since the start, by its key. */
   readonly requests: Map<number, number>;
+  /** What Produce requests have asked for: -1 is all replicas in step. */
+  readonly acks: Set<number>;
   /** The broker does not store what a partition is sent when this gives a code, which is the answer then. */
   refuse: ((recordBytes: number) => number | undefined) | undefined;
   /** The code with which each topic is answered that somebody asks about. */
@@ -35,6 +37,8 @@ export const apis = {
   initProducerId: 22,
   saslAuthenticate: 36,
 };
+/** Kafka's socket.request.max.bytes: what looks larger, such as the beginning of TLS, ends the connection. */
+const FRAME_BYTES = 100 * 1024 * 1024;
 /** A partition that no broker has: how a request is made to be refused. */
 const NOWHERE = 1_000_000;
 
@@ -42,6 +46,7 @@ export async function openForwarder(port: number, broker: () => number, options:
   const sockets = new Set<Socket>();
   const forwarder: Forwarder = {
     requests: new Map(),
+    acks: new Set(),
     refuse: undefined,
     topicError: undefined,
     breakAfterProduce: false,
@@ -101,6 +106,7 @@ function forward({ client, upstream, port, broker, options, forwarder }: Link): 
     if (answer !== undefined) return void client.write(answer);
     asked.set(id, api);
     if (api === apis.produce) {
+      forwarder.acks.add(frame.readInt16BE(skipText(frame, skipText(frame, 12))));
       for (const { index, bytes } of partitionsOfRequest(frame)) {
         const found = forwarder.refuse?.(bytes);
         if (found === undefined) continue;
@@ -151,6 +157,7 @@ function onFrames(socket: Socket, take: (frame: Buffer) => void): void {
     }
     [chunks, length] = [[rest], rest.length];
     wanted = rest.length >= 4 ? 4 + rest.readInt32BE(0) : 4;
+    if (wanted > FRAME_BYTES) socket.destroy();
   });
 }
 

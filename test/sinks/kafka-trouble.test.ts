@@ -283,7 +283,7 @@ describe.skipIf(!isInstalled("kcat"))("the kafka sink and a broker that", () => 
 
     test("which it does not, unlike the sink", async () => {
       const plain = await start();
-      await expect(openSink(plain, { tls: {} })).rejects.toThrow(`127.0.0.1:${plain.port}`);
+      await expect(openSink(plain, { tls: {} })).rejects.toThrow(/127\.0\.0\.1.*leave tls out/);
     });
   });
 });

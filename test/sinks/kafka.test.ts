@@ -69,6 +69,15 @@ describe.skipIf(!isInstalled("kcat"))("with kcat's mock of Kafka", () => {
       expect(await read(context)).toMatchObject([{ topic, key: "device-1", headers, ts: 1007, payload }]);
     });
 
+    test("waits for all replicas in step", async () => {
+      server.forwarder.acks.clear();
+      for (const idempotent of [false, true]) {
+        await using sink = await openSink(context, { idempotent });
+        await write(sink, makeEntry(0));
+      }
+      expect([...server.forwarder.acks]).toEqual([-1]);
+    });
+
     test("gives records the time of receipt when it is told to", async () => {
       await using sink = await openSink(context, { timestamp: "receivedAt" });
       await write(sink, makeEntry(7), makeEntry(4));
