@@ -27,6 +27,8 @@ export interface Forwarder extends AsyncDisposable {
   topicError: number | undefined;
   /** What a client sends of its next Produce request reaches the broker, and the connection breaks before the answer. */
   breakAfterProduce: boolean;
+  /** Reads nothing more of its clients, or goes on with that. */
+  freeze(frozen: boolean): void;
 }
 
 export const apis = {
@@ -44,12 +46,19 @@ const NOWHERE = 1_000_000;
 
 export async function openForwarder(port: number, broker: () => number, options: ForwarderOptions): Promise<Forwarder> {
   const sockets = new Set<Socket>();
+  const clients = new Set<Socket>();
   const forwarder: Forwarder = {
     requests: new Map(),
     acks: new Set(),
     refuse: undefined,
     topicError: undefined,
     breakAfterProduce: false,
+    freeze(frozen) {
+      for (const client of clients) {
+        if (frozen) client.pause();
+        else client.resume();
+      }
+    },
     async [Symbol.asyncDispose]() {
       for (const socket of sockets) socket.destroy();
       server.close();
@@ -58,6 +67,7 @@ export async function openForwarder(port: number, broker: () => number, options:
   };
   const server = listen(options, (client) => {
     const upstream = connect(broker(), "127.0.0.1");
+    clients.add(client);
     for (const [socket, other] of [
       [client, upstream],
       [upstream, client],
@@ -66,6 +76,7 @@ export async function openForwarder(port: number, broker: () => number, options:
       socket.on("error", () => {});
       socket.on("close", () => {
         sockets.delete(socket);
+        clients.delete(socket);
         other.destroy();
       });
     }
@@ -76,10 +87,11 @@ export async function openForwarder(port: number, broker: () => number, options:
   return forwarder;
 }
 
+/** It does not close a connection because its client has: a broker that hangs does not either. */
 function listen({ tls }: ForwarderOptions, onClient: (client: Socket) => void): Server {
-  if (tls === undefined) return createServer(onClient);
+  if (tls === undefined) return createServer({ allowHalfOpen: true }, onClient);
   const [cert, key, ca] = [tls.server.cert, tls.server.key, tls.ca].map((path) => readFileSync(path));
-  const server = createTlsServer({ cert, key, ca, requestCert: true }, onClient);
+  const server = createTlsServer({ cert, key, ca, requestCert: true, allowHalfOpen: true }, onClient);
   server.on("tlsClientError", () => {});
   return server;
 }

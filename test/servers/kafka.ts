@@ -51,6 +51,14 @@ export async function startKafka(options: ForwarderOptions = {}): Promise<KafkaS
   return {
     ...server,
     forwarder,
+    freeze() {
+      server.freeze();
+      forwarder.freeze(true);
+    },
+    thaw() {
+      forwarder.freeze(false);
+      server.thaw();
+    },
     async read(topic) {
       const how = ["-C", "-q", "-e", "-J", "-o", "beginning", "-X", "fetch.wait.max.ms=10"];
       const { stdout } = await run("kcat", [...how, "-b", `127.0.0.1:${broker()}`, "-t", topic], {

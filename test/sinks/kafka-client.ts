@@ -1,25 +1,37 @@
-// A process that writes with the kafka sink and then has nothing left to do; what keeps it alive is a leak. The test tells
-// it on stdin when to go on.
+// A process that uses the kafka sink and then has nothing left to do; what keeps it alive is a leak.
 //
-//   kafka-client.ts PORT write|abort     write: closes the sink. abort: writes once more, and gives that up, before.
+//   kafka-client.ts PORT close   writes, waits for a line on stdin, closes the sink
+//   kafka-client.ts PORT abort   the same, and before it closes the sink it begins to write much and gives that up
+//   kafka-client.ts PORT login   is refused: user and password are wrong
 
-import { argv, stdin, stdout } from "node:process";
 import { once } from "node:events";
+import { argv, stdin, stdout } from "node:process";
+import { toOffset } from "../../src/reading.ts";
 import { kafka } from "../../src/sinks/kafka.ts";
-import { makeBatch } from "../contract/sink.ts";
+import type { Sink } from "../../src/sinks/sink.ts";
+import { makeBatch, makeEntry } from "../contract/sink.ts";
 
 const [, , port, what] = argv;
-const { sink, given } = kafka({ brokers: [`127.0.0.1:${port}`] });
-const context = { gateway: "gateway-1", dataDir: ".", name: "tested", streams: [], warn: () => {} };
-const opened = await sink.open(sink.settings.parse(given), context);
-await opened.write(makeBatch([0, 1, 2]), new AbortController().signal);
-stdout.write("written\n");
-await once(stdin, "data");
-if (what === "abort") {
+
+function open(settings: Record<string, unknown> = {}): Promise<Sink> {
+  const { sink, given } = kafka({ brokers: [`127.0.0.1:${port}`], ...settings });
+  const context = { gateway: "gateway-1", dataDir: ".", name: "tested", streams: [], warn: () => {} };
+  return sink.open(sink.settings.parse(given), context);
+}
+
+async function writeAndClose(): Promise<void> {
+  await using sink = await open();
+  await sink.write(makeBatch([0, 1, 2]), new AbortController().signal);
+  stdout.write("written\n");
+  await once(stdin, "data");
+  stdin.destroy();
+  if (what === "close") return;
   const abort = new AbortController();
-  const written = opened.write(makeBatch([3, 4, 5]), abort.signal);
-  abort.abort(new Error("enough"));
+  const entries = [makeEntry(3, "x".repeat(20_000_000))];
+  const written = sink.write({ gateway: "gateway-1", entries, next: toOffset(4) }, abort.signal);
+  setImmediate(() => abort.abort(new Error("enough")));
   await written.catch(() => {});
 }
-await opened[Symbol.asyncDispose]();
-stdin.destroy();
+
+if (what === "login") await open({ sasl: { mechanism: "plain", username: "x", password: "x" } }).catch(() => {});
+else await writeAndClose();

@@ -117,9 +117,10 @@ describe.skipIf(!isInstalled("kcat"))("the kafka sink and a broker that", () => 
     await sink.write(makeBatch([0]), never);
     server.freeze();
     const abort = new AbortController();
-    const entries = range(0, 500).map((offset) => makeEntry(offset, "x".repeat(50_000)));
-    const written = sink.write({ gateway: "gateway-1", entries, next: toOffset(500) }, abort.signal);
-    abort.abort(new Error("enough"));
+    // More than the system takes for a connection that nobody reads.
+    const entries = [makeEntry(1, "x".repeat(20_000_000))];
+    const written = sink.write({ gateway: "gateway-1", entries, next: toOffset(2) }, abort.signal);
+    setImmediate(() => abort.abort(new Error("enough")));
     await expect(written).rejects.toThrow("enough");
     await expect(sink[Symbol.asyncDispose]()).resolves.toBeUndefined();
   });
@@ -132,17 +133,25 @@ describe.skipIf(!isInstalled("kcat"))("the kafka sink and a broker that", () => 
     await expect(openSink({ port })).rejects.toThrow(`127.0.0.1:${port}: it does not answer within 10 s.`);
   });
 
-  test.for(["write", "abort"])("is frozen: nothing keeps the process alive, after %s", async (what) => {
-    const server = await start();
-    const client = spawn(execPath, [join(import.meta.dirname, "kafka-client.ts"), String(server.port), what], {
+  const startClient = (server: KafkaServer, what: string): ReturnType<typeof spawn> =>
+    spawn(execPath, [join(import.meta.dirname, "kafka-client.ts"), String(server.port), what], {
       stdio: ["pipe", "pipe", "inherit"],
-      timeout: 15_000,
+      timeout: 10_000,
     });
+
+  test.for(["close", "abort"])("is frozen: nothing keeps the process alive, after %s", async (what) => {
+    const server = await start();
+    const client = startClient(server, what);
     const ended = once(client, "exit");
-    await once(client.stdout, "data");
+    await once(client.stdout ?? client, "data");
     server.freeze();
-    client.stdin.write("go\n");
+    client.stdin?.write("go\n");
     expect(await ended).toEqual([0, null]);
+  });
+
+  test("refuses the password and leaves the connection open: nothing keeps the process alive", async () => {
+    const server = await start({ users: { writer: "secret" } });
+    expect(await once(startClient(server, "login"), "exit")).toEqual([0, null]);
   });
 
   test("takes records up to a size: a larger one is found by smaller batches, or at once when it is alone", async () => {
