@@ -27,6 +27,8 @@ export interface Forwarder extends AsyncDisposable {
   topicError: number | undefined;
   /** What a client sends of its next Produce request reaches the broker, and the connection breaks before the answer. */
   breakAfterProduce: boolean;
+  /** Those that may send something yet. */
+  readonly clients: ReadonlySet<Socket>;
   /** Reads nothing more of its clients, or goes on with that. */
   freeze(frozen: boolean): void;
 }
@@ -53,6 +55,7 @@ export async function openForwarder(port: number, broker: () => number, options:
     refuse: undefined,
     topicError: undefined,
     breakAfterProduce: false,
+    clients,
     freeze(frozen) {
       for (const client of clients) {
         if (frozen) client.pause();
@@ -68,6 +71,7 @@ export async function openForwarder(port: number, broker: () => number, options:
   const server = listen(options, (client) => {
     const upstream = connect(broker(), "127.0.0.1");
     clients.add(client);
+    client.on("end", () => clients.delete(client));
     for (const [socket, other] of [
       [client, upstream],
       [upstream, client],

@@ -111,19 +111,26 @@ describe.skipIf(!isInstalled("kcat"))("the kafka sink and a broker that", () => 
     },
   );
 
-  test("is frozen: a write obeys its signal, and the sink can be closed", async () => {
-    const server = await start();
-    const sink = await openSink(server);
-    await sink.write(makeBatch([0]), never);
-    server.freeze();
-    const abort = new AbortController();
-    // More than the system takes for a connection that nobody reads.
-    const entries = [makeEntry(1, "x".repeat(20_000_000))];
-    const written = sink.write({ gateway: "gateway-1", entries, next: toOffset(2) }, abort.signal);
-    setImmediate(() => abort.abort(new Error("enough")));
-    await expect(written).rejects.toThrow("enough");
-    await expect(sink[Symbol.asyncDispose]()).resolves.toBeUndefined();
-  });
+  test(
+    "is frozen: a write obeys its signal, nothing of it follows, and the sink can be closed",
+    { timeout: 15_000 },
+    async () => {
+      const server = await start();
+      const sink = await openSink(server);
+      await sink.write(makeBatch([0]), never);
+      server.freeze();
+      const abort = new AbortController();
+      // More than the system takes for a connection that nobody reads.
+      const entries = [makeEntry(1, "x".repeat(20_000_000))];
+      const written = sink.write({ gateway: "gateway-1", entries, next: toOffset(2) }, abort.signal);
+      setImmediate(() => abort.abort(new Error("enough")));
+      await expect(written).rejects.toThrow("enough");
+      server.thaw();
+      while (server.forwarder.clients.size > 0) await new Promise(setImmediate);
+      expect(await offsetsOf(server)).toEqual(new Map([["device-0", [0]]]));
+      await expect(sink[Symbol.asyncDispose]()).resolves.toBeUndefined();
+    },
+  );
 
   test("takes the connection and says nothing: opening ends", { timeout: 20_000 }, async () => {
     const silent = createServer().listen(0, "127.0.0.1");
