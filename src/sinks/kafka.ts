@@ -119,8 +119,8 @@ async function openKafka(settings: KafkaSettings, context: SinkContext): Promise
       await producer.metadata({ topics: [], retries: 0 });
       if (settings.idempotent) await producer.initIdempotentProducer({});
     });
-    for (const { name } of context.streams)
-      await findTopic(connection, settings, settings.topic.replaceAll("{stream}", name), signal);
+    const topics = context.streams.map(({ name }) => settings.topic.replaceAll("{stream}", name));
+    await Promise.all([...new Set(topics)].map((topic) => findTopic(connection, settings, topic, signal)));
   } catch (cause) {
     await connection[Symbol.asyncDispose]();
     throw cause;
@@ -167,7 +167,7 @@ function findTopic(
 interface KafkaRecord {
   readonly offset: Offset;
   readonly bytes: number;
-  readonly message: MessageToProduce<Buffer, Buffer, Buffer, Buffer>;
+  readonly message: MessageToProduce;
 }
 
 const headerNames = { gateway: Buffer.from("gateway"), offset: Buffer.from("offset") };

@@ -86,6 +86,8 @@ export async function openForwarder(port: number, broker: () => number, options:
     }
     forward({ client, upstream, port, broker: broker(), options, forwarder });
   });
+  // Also those with which no agreement about TLS was found.
+  server.on("connection", (socket: Socket) => sockets.add(socket.on("close", () => sockets.delete(socket))));
   server.listen(port, "127.0.0.1");
   await once(server, "listening");
   return forwarder;
@@ -114,58 +116,67 @@ function forward({ client, upstream, port, broker, options, forwarder }: Link): 
   const asked = new Map<number, number>();
   /** What the partitions of Produce requests that were made to fail are answered. */
   let code = 0;
+
+  function refusePartitions(frame: Buffer): void {
+    for (const { index, bytes } of partitionsOfRequest(frame)) {
+      const found = forwarder.refuse?.(bytes);
+      if (found === undefined) continue;
+      code = found;
+      frame.writeInt32BE(frame.readInt32BE(index) + NOWHERE, index);
+    }
+  }
+
+  function tellRefused(frame: Buffer): void {
+    for (const index of partitionsOfResponse(frame)) {
+      if (frame.readInt32BE(index) < NOWHERE) continue;
+      frame.writeInt32BE(frame.readInt32BE(index) - NOWHERE, index);
+      frame.writeInt16BE(code, index + 4);
+    }
+  }
+
   onFrames(client, (frame) => {
-    const api = frame.readInt16BE(4);
-    const id = frame.readInt32BE(8);
+    const [api, id] = [frame.readInt16BE(4), frame.readInt32BE(8)];
     forwarder.requests.set(api, (forwarder.requests.get(api) ?? 0) + 1);
     const answer = options.users === undefined ? undefined : answerSasl(api, id, frame, options.users);
-    if (answer !== undefined) return void client.write(answer);
+    if (answer !== undefined) {
+      client.write(answer);
+      return;
+    }
     asked.set(id, api);
     if (api === apis.produce) {
       forwarder.acks.add(frame.readInt16BE(skipText(frame, skipText(frame, 12))));
-      for (const { index, bytes } of partitionsOfRequest(frame)) {
-        const found = forwarder.refuse?.(bytes);
-        if (found === undefined) continue;
-        code = found;
-        frame.writeInt32BE(frame.readInt32BE(index) + NOWHERE, index);
-      }
+      refusePartitions(frame);
     }
     upstream.write(frame);
   });
+
   onFrames(upstream, (frame) => {
-    const api = asked.get(frame.readInt32BE(4));
-    asked.delete(frame.readInt32BE(4));
+    const id = frame.readInt32BE(4);
+    const api = asked.get(id);
+    asked.delete(id);
+    if (api === apis.produce && forwarder.breakAfterProduce) {
+      forwarder.breakAfterProduce = false;
+      client.destroy();
+      return;
+    }
+    if (api === apis.produce) tellRefused(frame);
     if (api === apis.metadata) {
       const topics = moveBroker(frame, broker, port);
-      if (forwarder.topicError !== undefined && frame.readInt32BE(topics) > 0) {
-        frame.writeInt16BE(forwarder.topicError, topics + 4);
-      }
-    }
-    if (api === apis.produce) {
-      if (forwarder.breakAfterProduce) {
-        forwarder.breakAfterProduce = false;
-        client.destroy();
-        return;
-      }
-      for (const index of partitionsOfResponse(frame)) {
-        if (frame.readInt32BE(index) < NOWHERE) continue;
-        frame.writeInt32BE(frame.readInt32BE(index) - NOWHERE, index);
-        frame.writeInt16BE(code, index + 4);
-      }
+      const isAboutTopics = frame.readInt32BE(topics) > 0;
+      if (forwarder.topicError !== undefined && isAboutTopics) frame.writeInt16BE(forwarder.topicError, topics + 4);
     }
     client.write(frame);
   });
 }
 
 function onFrames(socket: Socket, take: (frame: Buffer) => void): void {
-  let rest: Buffer = Buffer.alloc(0);
   let chunks: Buffer[] = [];
   let [length, wanted] = [0, 4];
   socket.on("data", (chunk: Buffer) => {
     chunks.push(chunk);
     length += chunk.length;
     if (length < wanted) return;
-    rest = Buffer.concat(chunks);
+    let rest = Buffer.concat(chunks);
     while (rest.length >= 4 && rest.length >= 4 + rest.readInt32BE(0)) {
       const end = 4 + rest.readInt32BE(0);
       take(rest.subarray(0, end));

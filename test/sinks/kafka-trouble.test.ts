@@ -1,18 +1,15 @@
-// What may go wrong between the sink and a broker of its own, which is stopped, frozen, restricted and given TLS and passwords.
+// What may go wrong between the sink and a broker of its own, which is stopped, frozen and made to refuse.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
 import { createServer, type AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { execPath } from "node:process";
-import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { toOffset } from "../../src/reading.ts";
 import { kafka } from "../../src/sinks/kafka.ts";
 import type { Sink, SinkContext } from "../../src/sinks/sink.ts";
 import { makeBatch, makeEntry, openContext } from "../contract/sink.ts";
-import { makeCertificates, type Certificates } from "../servers/certificates.ts";
 import { apis, type ForwarderOptions } from "../servers/kafka-forwarder.ts";
 import { startKafka, type KafkaServer } from "../servers/kafka.ts";
 import { findPort, isInstalled } from "../servers/server.ts";
@@ -32,6 +29,12 @@ async function start(options?: ForwarderOptions): Promise<KafkaServer> {
   onTestFinished(() => server[Symbol.asyncDispose]());
   return server;
 }
+
+const startClient = (server: KafkaServer, what: string): ReturnType<typeof spawn> =>
+  spawn(execPath, [join(import.meta.dirname, "kafka-client.ts"), String(server.port), what], {
+    stdio: ["pipe", "pipe", "inherit"],
+    timeout: 10_000,
+  });
 
 /** By device, in the order in which consumers get them. */
 async function offsetsOf(server: KafkaServer): Promise<ReadonlyMap<string, readonly number[]>> {
@@ -102,11 +105,11 @@ describe.skipIf(!isInstalled("kcat"))("the kafka sink and a broker that", () => 
           if (!String(cause).includes(`127.0.0.1:${server.port}`)) throw cause;
         }
       }
-      if (!idempotent) expect(opened).toBeGreaterThan(5);
+      expect(opened > 5).toBe(!idempotent);
       for (const [device, offsets] of await offsetsOf(server)) {
         const first = Number(device.slice("device-".length));
-        const once = offsets.filter((offset, index) => offsets.indexOf(offset) === index);
-        expect(once).toEqual(range(0, total / 3).map((index) => first + 3 * index));
+        const unrepeated = offsets.filter((offset, index) => offsets.indexOf(offset) === index);
+        expect(unrepeated).toEqual(range(0, total / 3).map((index) => first + 3 * index));
       }
     },
   );
@@ -139,12 +142,6 @@ describe.skipIf(!isInstalled("kcat"))("the kafka sink and a broker that", () => 
     const { port } = silent.address() as AddressInfo;
     await expect(openSink({ port })).rejects.toThrow(`127.0.0.1:${port}: it does not answer within 10 s.`);
   });
-
-  const startClient = (server: KafkaServer, what: string): ReturnType<typeof spawn> =>
-    spawn(execPath, [join(import.meta.dirname, "kafka-client.ts"), String(server.port), what], {
-      stdio: ["pipe", "pipe", "inherit"],
-      timeout: 10_000,
-    });
 
   test.for(["close", "abort"])("is frozen: nothing keeps the process alive, after %s", async (what) => {
     const server = await start();
@@ -211,9 +208,7 @@ describe.skipIf(!isInstalled("kcat"))("the kafka sink and a broker that", () => 
         const refused = sink.write(makeBatch([0]), never);
         await expect(refused).rejects.toThrow(message);
         await expect(refused).rejects.not.toHaveProperty("kind");
-        const asked = server.forwarder.requests.get(apis.produce) ?? 0;
-        if (idempotent) expect(asked).toBeGreaterThan(1);
-        else expect(asked).toBe(1);
+        expect(server.forwarder.requests.get(apis.produce) === 1).toBe(!idempotent);
         server.forwarder.refuse = undefined;
       }
     },
@@ -234,72 +229,5 @@ describe.skipIf(!isInstalled("kcat"))("the kafka sink and a broker that", () => 
     server.forwarder.topicError = undefined;
     await using sink = await opening;
     expect(await sink.write(makeBatch([0]), never)).toEqual({ kind: "all" });
-  });
-
-  describe("wants a password", () => {
-    const sasl = { mechanism: "plain", username: "writer", password: "secret" };
-    let server: KafkaServer;
-    beforeAll(async () => {
-      server = await startKafka({ users: { writer: "secret" } });
-    });
-    afterAll(() => server[Symbol.asyncDispose]());
-
-    test("takes the right one", async () => {
-      await using sink = await openSink(server, { sasl });
-      expect(await sink.write(makeBatch([0, 1, 2]), never)).toEqual({ kind: "all" });
-    });
-
-    test("calls a wrong one misconfigured, and does not tell it", async () => {
-      const refused = openSink(server, { sasl: { ...sasl, password: "not-it" } });
-      await expect(refused).rejects.toMatchObject({ kind: "misconfigured", message: /check sasl/ });
-      await expect(refused).rejects.not.toThrow("not-it");
-    });
-
-    test("calls a mechanism misconfigured that it does not have", async () => {
-      await expect(openSink(server, { sasl: { ...sasl, mechanism: "scram-sha-256" } })).rejects.toMatchObject({
-        kind: "misconfigured",
-        message: /UNSUPPORTED_SASL_MECHANISM.*another sasl\.mechanism/,
-      });
-    });
-  });
-
-  describe("speaks TLS", () => {
-    let dir: string;
-    let files: Certificates;
-    let server: KafkaServer;
-    beforeAll(async () => {
-      dir = await mkdtemp(join(tmpdir(), "sluice-tls-"));
-      files = await makeCertificates(dir);
-      server = await startKafka({ tls: files });
-    });
-    afterAll(async () => {
-      await server[Symbol.asyncDispose]();
-      await rm(dir, { recursive: true, force: true });
-    });
-
-    test.for(["127.0.0.1", "localhost"])("under the name %s", async (host) => {
-      const tls = { ca: files.ca, ...files.client };
-      await using sink = await openSink(server, { brokers: [`${host}:${server.port}`], tls });
-      expect(await sink.write(makeBatch([0, 1]), never)).toEqual({ kind: "all" });
-    });
-
-    test("with a certificate of a stranger", async () => {
-      const refused = openSink(server, { tls: { ca: files.stranger.cert, ...files.client } });
-      await expect(refused).rejects.toMatchObject({ kind: "misconfigured", message: /127\.0\.0\.1.*tls\.ca/ });
-    });
-
-    test("and wants a certificate", async () => {
-      const refused = openSink(server, { tls: { ca: files.ca } });
-      await expect(refused).rejects.toMatchObject({ kind: "misconfigured", message: /tls\.cert and tls\.key/ });
-    });
-
-    test("which the sink does not", async () => {
-      await expect(openSink(server)).rejects.toThrow(/127\.0\.0\.1.*tls/);
-    });
-
-    test("which it does not, unlike the sink", async () => {
-      const plain = await start();
-      await expect(openSink(plain, { tls: {} })).rejects.toThrow(/127\.0\.0\.1.*leave tls out/);
-    });
   });
 });
