@@ -87,9 +87,10 @@ export function explainKafka(cause: unknown, { brokers, sasl, tls }: Attempt, to
   const where = `${brokers.join(",")}${topic === undefined ? "" : `: topic ${topic}`}`;
   const hint = leaves.map(toHint).find((one) => one !== undefined);
   if (hint !== undefined) return new SinkError("misconfigured", `${where}: ${said}. ${hint}`, { cause });
+  const isFirst = topic === undefined && sasl === undefined && tls === undefined;
   const more =
     transientHints.find(([shape]) => shape.test(said))?.[1] ??
-    (/^Connection closed|ECONNRESET/.test(said) && sasl === undefined && tls === undefined ? WANTS_MORE : undefined);
+    (isFirst && /^Connection closed|ECONNRESET/.test(said) ? WANTS_MORE : undefined);
   return new Error([`${where}: ${said}.`, more].filter(Boolean).join(" "), { cause });
 }
 
