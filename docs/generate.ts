@@ -12,6 +12,7 @@ import { tcpSettings } from "../src/listener/tcp.ts";
 import { type Message, toOffset } from "../src/reading.ts";
 import { http } from "../src/sinks/http.ts";
 import { influx } from "../src/sinks/influx.ts";
+import { kafka } from "../src/sinks/kafka.ts";
 import { mqtt } from "../src/sinks/mqtt.ts";
 import { nats } from "../src/sinks/nats.ts";
 import { redis } from "../src/sinks/redis.ts";
@@ -81,6 +82,7 @@ const sinkTypes: readonly SinkType[] = [
   files().sink,
   http({ url: "" }).sink,
   influx({ url: "", database: "" }).sink,
+  kafka().sink,
   mqtt({ url: "" }).sink,
   nats().sink,
   redis().sink,

@@ -13,6 +13,7 @@ export type { Batch, Entry, Issue, Offset, QoS, Reading, UnixMs } from "./readin
 export { files } from "./sinks/files/files.ts";
 export { http } from "./sinks/http.ts";
 export { influx } from "./sinks/influx.ts";
+export { kafka } from "./sinks/kafka.ts";
 export { mqtt } from "./sinks/mqtt.ts";
 export { nats } from "./sinks/nats.ts";
 export { redis } from "./sinks/redis.ts";
