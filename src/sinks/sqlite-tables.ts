@@ -20,32 +20,46 @@ const SCHEMA_VERSION = 2;
 const CURSOR_TABLE = `CREATE TABLE sluice_cursor (
   gateway TEXT NOT NULL, sink TEXT NOT NULL, "offset" INTEGER NOT NULL, PRIMARY KEY (gateway, sink)) WITHOUT ROWID`;
 
+/** From version 0, a new file, and from version 1, to today's. */
 const steps: readonly string[] = [
   CURSOR_TABLE,
   `ALTER TABLE sluice_cursor RENAME TO sluice_cursor_1; ${CURSOR_TABLE};
    INSERT INTO sluice_cursor SELECT gateway, '', "offset" FROM sluice_cursor_1; DROP TABLE sluice_cursor_1`,
 ];
 
-/** Makes or upgrades what every file has. */
-export function prepareSchema(db: DatabaseSync): void {
-  if (readVersion(db) === SCHEMA_VERSION) return;
-  inTransaction(db, () => {
-    // Another process may have been faster.
-    const version = readVersion(db);
-    if (version > SCHEMA_VERSION) {
-      const text = `its schema has version ${version}, written by a newer Sluice; this one knows ${SCHEMA_VERSION}`;
-      throw new SinkError("misconfigured", text);
-    }
-    const step = steps[version];
-    if (step !== undefined) db.exec(`${step}; PRAGMA user_version = ${SCHEMA_VERSION}`);
+/**
+ * Makes or upgrades what every file has and the tables for the readings of `streams`, or else changes nothing. The tables are
+ * by stream.
+ */
+export function prepareFile(
+  db: DatabaseSync,
+  layout: Layout,
+  streams: readonly LayoutStream[],
+  warn: (text: string) => void,
+): ReadonlyMap<string, Table> {
+  return inTransaction(db, () => {
+    upgrade(db);
+    const tables = createTables(layout, streams);
+    const fitted = new Map([...new Set(tables.values())].map((table) => [table, openTable(db, table, warn)]));
+    return new Map([...tables].map(([stream, table]) => [stream, fitted.get(table) ?? table]));
   });
+}
+
+function upgrade(db: DatabaseSync): void {
+  const version = readVersion(db);
+  if (version > SCHEMA_VERSION) {
+    const text = `its schema has version ${version}, written by a newer Sluice; this one knows ${SCHEMA_VERSION}`;
+    throw new SinkError("misconfigured", text);
+  }
+  const step = steps[version];
+  if (step !== undefined) db.exec(`${step}; PRAGMA user_version = ${SCHEMA_VERSION}`);
 }
 
 function readVersion(db: DatabaseSync): number {
   return Number(db.prepare("PRAGMA user_version").get()?.["user_version"]);
 }
 
-export function inTransaction<Result>(db: DatabaseSync, work: () => Result): Result {
+function inTransaction<Result>(db: DatabaseSync, work: () => Result): Result {
   db.exec("BEGIN IMMEDIATE");
   try {
     const result = work();
@@ -86,20 +100,6 @@ export function createCursor(db: DatabaseSync, sink: string): FileCursor {
     },
     move: (gateway, to) => void move.run(gateway, sink, to),
   };
-}
-
-/** The tables for the readings of `streams`, by stream; made, or given the columns that they lack. */
-export function openTables(
-  db: DatabaseSync,
-  layout: Layout,
-  streams: readonly LayoutStream[],
-  warn: (text: string) => void,
-): ReadonlyMap<string, Table> {
-  return inTransaction(db, () => {
-    const tables = createTables(layout, streams);
-    const fitted = new Map([...new Set(tables.values())].map((table) => [table, openTable(db, table, warn)]));
-    return new Map([...tables].map(([stream, table]) => [stream, fitted.get(table) ?? table]));
-  });
 }
 
 function openTable(db: DatabaseSync, wanted: Table, warn: (text: string) => void): Table {

@@ -21,7 +21,7 @@ import { layoutSetting, toRows } from "./layout/layout.ts";
 import type { Cells, Layout, Table } from "./layout/table.ts";
 import { defineSink, SinkError } from "./sink.ts";
 import type { Sink, SinkContext, Written } from "./sink.ts";
-import { createCursor, createInserter, openTables, prepareSchema, rollBack } from "./sqlite-tables.ts";
+import { createCursor, createInserter, prepareFile, rollBack } from "./sqlite-tables.ts";
 
 const sqliteSettings = z.strictObject({
   path: z
@@ -76,8 +76,7 @@ async function openSqlite(path: string, layout: Layout, context: SinkContext): P
     await mkdir(dirname(path), { recursive: true });
     db = new DatabaseSync(path, { timeout: BUSY_MS });
     db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; ${TUNING}`);
-    prepareSchema(db);
-    const tables = openTables(db, layout, context.streams, (text) => context.warn(`${path}: ${text}`));
+    const tables = prepareFile(db, layout, context.streams, (text) => context.warn(`${path}: ${text}`));
     return createSink(db, path, tables, context);
   } catch (cause) {
     db?.close();
