@@ -11,6 +11,8 @@ import { describeSink, makeEntry, openContext } from "../contract/sink.ts";
 import type { WrittenRow } from "../contract/sink.ts";
 import { readClosed } from "./closed-files.ts";
 import type { ClosedFile } from "./closed-files.ts";
+import { fromNarrow, merge, toWritten } from "./layout/rows.ts";
+import type { Row } from "./layout/rows.ts";
 
 const never = new AbortController().signal;
 const { sink: type } = files();
@@ -30,13 +32,6 @@ async function writeAndRead(layout: Layout, schema: z.ZodType, data: readonly un
   return await readRows(context);
 }
 
-const toWritten = (row: Readonly<Record<string, unknown>>, data: unknown): WrittenRow => ({
-  gateway: String(row["gateway"]),
-  offset: Number(row["offset"]),
-  device: String(row["device"]),
-  time: Number(row["time"]),
-  data,
-});
 const byKey = (one: WrittenRow, other: WrittenRow): number =>
   one.gateway.localeCompare(other.gateway) || one.offset - other.offset;
 
@@ -44,22 +39,25 @@ describeSink("files of parquet, layout wide,", {
   open: (context) => openSink(context, "wide"),
   rows: async (context) =>
     (await readRows(context))
-      .map((row) => toWritten(row, { ts: Number(row["ts"]), text: row["text"] }))
+      .map((row) => {
+        const columns = {
+          ...(row["ts"] === null ? {} : { ts: Number(row["ts"]) }),
+          ...(row["text"] === null ? {} : { text: row["text"] }),
+        };
+        return toWritten(row, merge(columns, JSON.parse((row["rest"] as string | null) ?? "{}")));
+      })
       .toSorted(byKey),
 });
 
 describeSink("files of parquet, layout narrow,", {
   open: (context) => openSink(context, "narrow"),
   rows: async (context) => {
-    const rows = await readRows(context);
-    const texts = rows.filter(({ metric }) => metric === "text");
-    return texts
-      .map((row) => {
-        const ts = rows.find(
-          ({ gateway, offset, metric }) => gateway === row["gateway"] && offset === row["offset"] && metric === "ts",
-        );
-        return toWritten(row, { ts: ts?.["value"], text: row["text"] });
-      })
+    const readings = Map.groupBy(
+      await readRows(context),
+      ({ gateway, offset }) => `${String(gateway)} ${String(offset)}`,
+    );
+    return [...readings.values()]
+      .map((rows) => toWritten(rows[0] ?? {}, fromNarrow(rows as readonly Row[])))
       .toSorted(byKey);
   },
 });

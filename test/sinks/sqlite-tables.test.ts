@@ -10,6 +10,8 @@ import type { Layout } from "../../src/sinks/layout/table.ts";
 import type { Sink, SinkContext } from "../../src/sinks/sink.ts";
 import { sqlite } from "../../src/sinks/sqlite.ts";
 import { describeSink, makeBatch, makeEntry, openContext } from "../contract/sink.ts";
+import { fromNarrow, merge, toWritten } from "./layout/rows.ts";
+import type { Row } from "./layout/rows.ts";
 
 const never = new AbortController().signal;
 const fileOf = ({ dataDir }: SinkContext): string => join(dataDir, "telemetry.db");
@@ -47,25 +49,24 @@ describeSink("sqlite with layout wide", {
   rows: (context) =>
     Promise.resolve(
       openFile(context)
-        .prepare("SELECT gateway, offset, device, time, ts, text FROM readings_climate ORDER BY gateway, offset")
+        .prepare("SELECT gateway, offset, device, time, ts, text, rest FROM readings_climate ORDER BY gateway, offset")
         .all()
-        .map(({ ts, text, ...row }) => ({ ...row, data: { ts, text } }) as never),
+        .map(({ ts, text, rest, ...row }) => {
+          const columns = Object.entries({ ts, text }).filter(([, cell]) => cell !== null);
+          const data = merge(Object.fromEntries(columns), JSON.parse(String(rest ?? "{}")));
+          return toWritten(row, data);
+        }),
     ),
 });
 
 describeSink("sqlite with layout narrow", {
   open: (context) => openSink(context, "narrow"),
-  rows: (context) =>
-    Promise.resolve(
-      openFile(context)
-        .prepare(
-          `SELECT gateway, offset, device, time, max(value) FILTER (WHERE metric = 'ts') AS ts,
-             max(text) FILTER (WHERE metric = 'text') AS text
-           FROM metrics GROUP BY gateway, offset ORDER BY gateway, offset`,
-        )
-        .all()
-        .map(({ ts, text, ...row }) => ({ ...row, data: { ts, text } }) as never),
-    ),
+  rows: (context) => {
+    const rows = openFile(context).prepare("SELECT * FROM metrics ORDER BY gateway, offset").all() as readonly Row[];
+    const readings = Map.groupBy(rows, ({ gateway, offset }) => `${gateway} ${offset}`);
+    const written = [...readings.values()].map((metrics) => toWritten(metrics[0] ?? {}, fromNarrow(metrics)));
+    return Promise.resolve(written);
+  },
 });
 
 describe("the wide layout in SQLite", () => {

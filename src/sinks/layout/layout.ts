@@ -37,7 +37,7 @@ function creatorOf(layout: Layout): (stream: LayoutStream) => Table {
 }
 
 /** The rows of an entry, and where they go. */
-export interface EntryRows {
+interface EntryRows {
   readonly offset: Offset;
   readonly table: Table;
   readonly rows: readonly Cells[];

@@ -11,7 +11,7 @@
 // reading, each rest merged into the object at its place, are its data.
 
 import { toJson } from "../document.ts";
-import { commonColumns, isFields, isText, restColumn, toCommonCells, toUnwritable } from "./table.ts";
+import { commonColumns, isFields, isText, restColumn, toCommonCells, toUnwritable, withoutSign } from "./table.ts";
 import type { Cell, Column, Table } from "./table.ts";
 
 /** Fields of a reading that get a row of their own: the first so many. */
@@ -83,7 +83,7 @@ function toMetrics(data: unknown): readonly Metric[] | Error {
   function add(metric: string, value: unknown): void {
     if (isText(value)) metrics.push([metric, null, value, null]);
     else if (typeof value === "boolean") metrics.push([metric, value ? 1 : 0, String(value), null]);
-    else if (Number.isFinite(value)) metrics.push([metric, value as number, null, null]);
+    else if (Number.isFinite(value)) metrics.push([metric, withoutSign(value as number), null, null]);
     else if (isFields(value)) addFields(metric, value);
     else addRest(metric, value);
   }

@@ -7,10 +7,10 @@ import { toJson } from "../document.ts";
 import type { SinkStream } from "../sink.ts";
 
 /**
- * What the cells of a column are beside null. text: string, well-formed and without U+0000. bigint: number, a safe integer. double: number, finite.
+ * What the cells of a column are beside null. text: string, well-formed and without U+0000. bigint: number, a safe integer. double: number, finite; neither is -0.
  * boolean: boolean. timestamp: number, milliseconds since 1970. json: string, JSON.
  */
-export type ColumnType = "text" | "bigint" | "double" | "boolean" | "timestamp" | "json";
+type ColumnType = "text" | "bigint" | "double" | "boolean" | "timestamp" | "json";
 export type Cell = string | number | boolean | null;
 /** A row: a cell for each column. */
 export type Cells = readonly Cell[];
@@ -87,6 +87,9 @@ export const isFields = (value: unknown): value is object =>
 /** A string that every database takes and gives back as it was: UTF-8 has no lone surrogates, PostgreSQL no U+0000. */
 export const isText = (value: unknown): value is string =>
   typeof value === "string" && value.isWellFormed() && !value.includes("\0");
+
+/** JSON writes -0 as 0. */
+export const withoutSign = (value: number): number => value + 0;
 
 /** Of any name. Both SQLite and PostgreSQL take names that are quoted so, which have no U+0000. */
 export const quoteName = (name: string): string => `"${name.replaceAll('"', '""')}"`;

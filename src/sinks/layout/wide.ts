@@ -15,7 +15,7 @@ import { unreachable } from "../../errors.ts";
 import { toJson } from "../document.ts";
 import { toShape } from "./shape.ts";
 import type { ScalarType, Shape } from "./shape.ts";
-import { commonColumns, isFields, isText, restColumn, toCommonCells, toUnwritable } from "./table.ts";
+import { commonColumns, isFields, isText, restColumn, toCommonCells, toUnwritable, withoutSign } from "./table.ts";
 import type { Cell, Column, LayoutStream, Table } from "./table.ts";
 
 /**
@@ -169,9 +169,9 @@ function takeFields(fields: object, places: Places, cells: Cell[], first: number
 function toCell(value: unknown, type: ScalarType): Cell | undefined {
   switch (type) {
     case "bigint":
-      return Number.isSafeInteger(value) ? (value as number) : undefined;
+      return Number.isSafeInteger(value) ? withoutSign(value as number) : undefined;
     case "double":
-      return Number.isFinite(value) ? (value as number) : undefined;
+      return Number.isFinite(value) ? withoutSign(value as number) : undefined;
     case "boolean":
       return typeof value === "boolean" ? value : undefined;
     case "text":
