@@ -103,8 +103,39 @@ function sinks(): readonly string[] {
       sinkTypes.map(({ type, reference }) => [`[${type}](#${type})`, reference?.once.split(/(?<=\.) /)[0] ?? ""]),
     ),
     ...sinkTypes.flatMap(toSinkSections),
+    ...layouts,
   ];
 }
+
+const layouts: readonly string[] = [
+  "## Layouts",
+  "Sinks with tables arrange readings in one of three ways, `layout`. Each row begins with `gateway`, `offset`, `received_at`, `time`, `stream`, `device` and `topic`; what follows is the data. Nothing of it is lost in any layout, and nothing of it is ever a reason to refuse a reading: what has no column of its own is JSON in the column `rest`.",
+  toTable(
+    ["Layout", "Table", "A row", "Columns of the data"],
+    [
+      ["`document`", "`readings`", "a reading", "`data`: all of it, as JSON"],
+      [
+        "`wide`",
+        "`readings_<stream>`",
+        "a reading",
+        "one for each field that the schema names and for which it has one scalar type; `rest`",
+      ],
+      ["`narrow`", "`metrics`", "a value of a reading", "`metric`, `value`, `text`, `rest`"],
+    ],
+  ),
+  [
+    "**wide.** A number is a floating-point column, `z.int()` a whole number, `z.date()` a timestamp, and strings, also those of an enum, are text; a field in an object has the column `object_field`.",
+    "NULL means that the reading has no such field; where the schema says that a field is always there and may be null, it means null.",
+    "In `rest` are, each at its place in the object: lists, records, unions of several types, fields that the schema does not name, null where it could be mistaken, and every value that is not of its column's type.",
+    "A field called like one of the first columns, `rest`, `data` or a system column of PostgreSQL has the column `data_<field>`. Of two fields that want the same name, whatever the case, the less deep one gets it, then the first, and the other stays in `rest`; so does a field whose name is longer than 63 bytes, and all beyond 400 columns.",
+  ].join("\n"),
+  "When the schema has a new field, the table gets a column for it as soon as the sink starts. The column of a field that is gone stays, and is NULL from then on. When the type of a field has changed, the column stays as it is, new values go to `rest`, and the log says so.",
+  [
+    '**narrow.** `metric` is the place of the value: `metrics.temp`, or `metrics["cpu 0"]` for a name that is no identifier. A number is in `value`, a string in `text`; a boolean is 1 or 0 in `value` and `true` or `false` in `text`.',
+    "Lists, null and objects without fields are JSON in `rest`. A reading has at most 1,000 rows and a metric at most 255 characters: what would be beyond stays together in one more row, as JSON in `rest`, whose metric is the place of the object that it belongs to.",
+  ].join("\n"),
+  "A string with U+0000 or a half of a surrogate pair, which some databases refuse or change, is in `rest` too. NaN and the infinities are null, as they are in JSON.",
+];
 
 function toSinkSections({ type, settings, batch, reference }: SinkType): readonly string[] {
   if (reference === undefined) throw new Error(`the sink ${type} has no reference`);

@@ -2,6 +2,7 @@
 // sizes, from the sink's position on. Arguments: folder, format, count. Says when it begins; ends when the last file is closed.
 
 import { argv, stdout } from "node:process";
+import { z } from "zod";
 import { toOffset } from "../../src/reading.ts";
 import type { Entry } from "../../src/reading.ts";
 import { files } from "../../src/sinks/files/files.ts";
@@ -9,7 +10,9 @@ import { files } from "../../src/sinks/files/files.ts";
 const [, , path = "", format = "", count = ""] = argv;
 const { sink: type } = files();
 const settings = type.settings.parse({ path, format, rotate: { bytes: 8_000 } });
-const context = { gateway: "gateway-1", dataDir: path, name: "files", streams: [], warn: () => {} };
+const names = ["climate", "power", "water"];
+const streams = names.map((name) => ({ name, schema: z.unknown() }));
+const context = { gateway: "gateway-1", dataDir: path, name: "files", streams, warn: () => {} };
 await using sink = await type.open(settings, context);
 let next = (await sink.position?.()) ?? 0;
 stdout.write("begins\n");
@@ -23,7 +26,7 @@ while (next < Number(count)) {
 
 function makeEntry(offset: number): Entry {
   const reading = {
-    stream: ["climate", "power", "water"][offset % 3] ?? "",
+    stream: names[offset % 3] ?? "",
     deviceId: "device-1",
     topic: "devices/device-1/telemetry",
     time: offset,

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { z } from "zod";
 import { toOffset } from "../../src/reading.ts";
 import type { Entry } from "../../src/reading.ts";
 import { files } from "../../src/sinks/files/files.ts";
@@ -37,6 +38,7 @@ const data = fc.oneof(
   fc.dictionary(fc.oneof(text, anyText), fc.oneof(number, text, anyText, fc.constant(undefined), fc.boolean())),
   fc.constantFrom(undefined, null, {}, [], "", 0),
 );
+const streams = ["climate", "power"].map((name) => ({ name, schema: z.unknown() }));
 const time = fc.oneof(fc.nat(), fc.constantFrom(0, Date.now(), 8_640_000_000_000_000));
 const reading = fc.record({
   stream: fc.constantFrom("climate", "power"),
@@ -81,7 +83,7 @@ describe("what goes into files comes out, whatever it is", () => {
       fc.asyncProperty(batches, fc.constantFrom(1, 2_000, 1_000_000), async (given, bytes) => {
         const path = mkdtempSync(join(tmpdir(), "sluice-files-"));
         try {
-          const context = { gateway: "gateway-1", dataDir: path, name: "files", streams: [], warn: () => {} };
+          const context = { gateway: "gateway-1", dataDir: path, name: "files", streams, warn: () => {} };
           const sink = await type.open(type.settings.parse({ ...settings, path, rotate: { bytes } }), context);
           const entries: Entry[] = [];
           for (const batch of given) {

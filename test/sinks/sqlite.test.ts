@@ -1,7 +1,7 @@
 import { mkdir, readdir, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { describe, expect, onTestFinished, test } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { toOffset } from "../../src/reading.ts";
 import type { Sink, SinkContext } from "../../src/sinks/sink.ts";
 import { sqlite } from "../../src/sinks/sqlite.ts";
@@ -10,7 +10,7 @@ import { describeSink, makeBatch, makeEntry, openContext } from "../contract/sin
 const never = new AbortController().signal;
 const fileOf = ({ dataDir }: SinkContext): string => join(dataDir, "telemetry.db");
 const openSink = (context: SinkContext, path?: string): Promise<Sink> =>
-  sqlite().sink.open(path === undefined ? {} : { path }, context);
+  sqlite().sink.open({ path, layout: "document" }, context);
 
 function openReader(path: string, options = { readOnly: true }): DatabaseSync {
   const db = new DatabaseSync(path, options);
@@ -18,6 +18,13 @@ function openReader(path: string, options = { readOnly: true }): DatabaseSync {
     if (db.isOpen) db.close();
   });
   return db;
+}
+
+/** What is measured with performance.now() takes no time but what the test says. */
+function stopClock(): { advance: (ms: number) => void } {
+  vi.useFakeTimers({ toFake: ["performance"] });
+  onTestFinished(() => void vi.useRealTimers());
+  return { advance: (ms) => void vi.advanceTimersByTime(ms) };
 }
 
 describeSink("sqlite", {
@@ -102,7 +109,8 @@ describe("the sqlite sink", () => {
     expect(count.get()).toEqual({ n: 4, cursor: 9 });
   });
 
-  test("holds back no more than 40,000 rows, and no more than 16 million characters", async () => {
+  test("holds back no more than 40,000 rows, no more than 16 million characters, and nothing longer than 200 ms", async () => {
+    const clock = stopClock();
     const context = await openContext();
     await using sink = await openSink(context);
     const kinds: string[] = [];
@@ -114,6 +122,32 @@ describe("the sqlite sink", () => {
     const entries = [makeEntry(50_000, "x".repeat(17 * 1024 * 1024))];
     const large = { gateway: "gateway-1", entries, next: toOffset(50_001), moreFollows: true };
     expect(await sink.write(large, never)).toEqual({ kind: "all" });
+    const held = { ...makeBatch([50_001]), moreFollows: true };
+    expect(await sink.write(held, never)).toEqual({ kind: "held" });
+    clock.advance(199);
+    expect(await sink.write(held, never)).toEqual({ kind: "held" });
+    clock.advance(1);
+    expect(await sink.write(held, never)).toEqual({ kind: "all" });
+    expect(await sink.write(held, never)).toEqual({ kind: "held" });
+  });
+
+  test("writes a batch that takes long in several transactions, each with the position behind its rows", async () => {
+    const context = await openContext();
+    await using sink = await openSink(context);
+    let nowMs = 0;
+    vi.spyOn(performance, "now").mockImplementation(() => (nowMs += 10));
+    onTestFinished(() => void vi.restoreAllMocks());
+    const count = openReader(fileOf(context)).prepare("SELECT count(*) AS n FROM readings");
+    const batch = makeBatch(Array.from({ length: 100 }, (_, offset) => offset));
+    const stopping = new AbortController();
+    const writing = sink.write(batch, stopping.signal);
+    // Until here it has blocked the thread: it gives way between two transactions.
+    stopping.abort(new Error("enough"));
+    await expect(writing).rejects.toThrow("enough");
+    const { n } = count.get() ?? {};
+    expect([n, await sink.position?.()]).toEqual([24, 24]);
+    expect(await sink.write({ ...batch, moreFollows: true }, never)).toEqual({ kind: "all" });
+    expect([count.get(), await sink.position?.()]).toEqual([{ n: 100 }, 100]);
   });
 
   test("has nothing of what it held back when it is closed", async () => {
@@ -198,14 +232,20 @@ describe("the sqlite sink cannot be opened, and says why, with", () => {
 
   test("a schema of a newer version, which it leaves alone", async () => {
     const context = await openContext();
-    openReader(fileOf(context), { readOnly: false }).exec("PRAGMA user_version = 2");
-    await expect(openSink(context)).rejects.toThrow("version 2, written by a newer Sluice; this one knows 1");
+    openReader(fileOf(context), { readOnly: false }).exec("PRAGMA user_version = 3");
+    await expect(openSink(context)).rejects.toMatchObject({
+      kind: "misconfigured",
+      message: expect.stringContaining("version 3, written by a newer Sluice; this one knows 2") as string,
+    });
     expect(openReader(fileOf(context)).prepare("SELECT count(*) AS n FROM sqlite_schema").get()).toEqual({ n: 0 });
   });
 
   test("a database that has a table of another program in its place", async () => {
     const context = await openContext();
     openReader(fileOf(context), { readOnly: false }).exec("CREATE TABLE readings (a)");
-    await expect(openSink(context)).rejects.toThrow(/telemetry\.db: table readings already exists/);
+    await expect(openSink(context)).rejects.toThrow(/telemetry\.db: table readings is not one that Sluice has made/);
+    expect(openReader(fileOf(context)).prepare("SELECT sql FROM sqlite_schema").all()).toEqual([
+      { sql: "CREATE TABLE readings (a)" },
+    ]);
   });
 });

@@ -13,12 +13,12 @@ import { toOffset } from "../../reading.ts";
 import type { Batch, Offset, Reading, UnixMs } from "../../reading.ts";
 import { defineSink, SinkError } from "../sink.ts";
 import type { Sink, SinkContext, Written } from "../sink.ts";
+import { createTables, layoutSetting } from "../layout/layout.ts";
 import { openFolder } from "./folder.ts";
 import type { Folder } from "./folder.ts";
 import type { Contents, Format } from "./format.ts";
 import { createNdjson } from "./ndjson.ts";
 import { openParquet } from "./parquet.ts";
-import { createDocumentTable } from "./table.ts";
 
 const MIB = 1024 * 1024;
 const HOUR_MS = 3_600_000;
@@ -58,15 +58,18 @@ const filesSettings = z
       .describe(
         "snappy is for parquet, and its default; files of ndjson are compressed as a whole, by default not at all.",
       ),
+    layout: layoutSetting.describe(
+      "Of parquet, the same layouts as those of sqlite: document, wide (a column for each field of the stream's schema) or narrow (a row for each value). Lines of ndjson are always documents.",
+    ),
     rotate: rotateSettings.prefault({}).describe("When files are closed. Until then nobody sees them."),
   })
-  .superRefine(({ format, compression }, context) => {
-    if (format === "parquet" || compression !== "snappy") return;
-    context.addIssue({
-      code: "custom",
-      path: ["compression"],
-      message: "snappy is a compression of parquet: expected none, gzip or zstd",
-    });
+  .superRefine(({ format, compression, layout }, context) => {
+    if (format === "parquet") return;
+    const wrong = (key: string, message: string): void => context.addIssue({ code: "custom", path: [key], message });
+    if (compression === "snappy") {
+      wrong("compression", "snappy is a compression of parquet: expected none, gzip or zstd");
+    }
+    if (layout !== "document") wrong("layout", `${layout} is a layout of parquet: expected document`);
   });
 
 type Settings = z.output<typeof filesSettings>;
@@ -80,7 +83,7 @@ export const files = defineSink({
   holds: true,
   reference: {
     writes:
-      'Into files below a folder: `stream=climate/date=2026-11-24/hour=13/<gateway>.<sink>.<first offset>-<last offset>.ndjson`, as Hive, DuckDB, Spark and others partition them. A line of ndjson is `{"gateway","offset","stream","device","topic","time","receivedAt","data"}`. Parquet has columns of the same names, times as timestamps and `data` as JSON text.',
+      'Into files below a folder: `stream=climate/date=2026-11-24/hour=13/<gateway>.<sink>.<first offset>-<last offset>.ndjson`, as Hive, DuckDB, Spark and others partition them. A line of ndjson is `{"gateway","offset","stream","device","topic","time","receivedAt","data"}`. Parquet has columns of the same names, times as timestamps and `data` as JSON text; wide and narrow have those of their [layout](#layouts) instead of `data`.',
     once: "Exactly once in closed files: they and the position behind them are made durable together. A replay writes its readings once more.",
     notes: [
       "Until its file is closed a reading is held in memory, and in the journal: it counts as lag, and after a crash it is written again from there. All files are closed together, when `rotate` says so, at each full hour, and when the gateway stops. A closed file is complete, on disk and never changed; you may move or delete it.",
@@ -92,10 +95,10 @@ export const files = defineSink({
     ],
     example: 'files({ path: "/srv/telemetry", format: "parquet", compression: "zstd", rotate: { timeMs: 600_000 } })',
   },
-  open: async ({ format, compression, ...settings }, context) => {
+  open: async ({ format, compression, layout, ...settings }, context) => {
     const place = { path: settings.path ?? join(context.dataDir, "files"), rotate: settings.rotate, context };
     if (format === "ndjson" && compression !== "snappy") return openFiles(createNdjson(compression), place);
-    return openFiles(await openParquet(createDocumentTable(), compression), place);
+    return openFiles(await openParquet(createTables(layout, context.streams), compression), place);
   },
 });
 

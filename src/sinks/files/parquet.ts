@@ -1,11 +1,11 @@
 // Files of Parquet. A file is made in memory: cells are gathered in columns, and a row group is encoded and compressed as soon
-// as it is large. Which columns there are is table.ts.
+// as it is large. The columns are those of the layout: whole numbers are INT64, times TIMESTAMP (milliseconds, UTC), JSON is STRING.
 
 import { gzipSync, zstdCompressSync } from "node:zlib";
 import type * as library from "hyparquet-writer";
-import type { RefusedEntry } from "../sink.ts";
+import { toRows } from "../layout/layout.ts";
+import type { Cell, Cells, Column, Table } from "../layout/table.ts";
 import type { Contents, Format } from "./format.ts";
-import type { Cell, Cells, Column, Table } from "./table.ts";
 
 /** A row group ends with the row that makes it so large: rows, and bytes of memory. */
 const LARGEST_GROUP = { rows: 100_000, bytes: 16 * 1024 * 1024 };
@@ -21,24 +21,33 @@ type Library = typeof library;
 /** An entry may have several rows, or none. */
 type Rows = readonly Cells[];
 
-export async function openParquet(table: Table, compression: keyof typeof codecs = "snappy"): Promise<Format<Rows>> {
+/** `tables`: of each stream. */
+export async function openParquet(
+  tables: ReadonlyMap<string, Table>,
+  compression: keyof typeof codecs = "snappy",
+): Promise<Format<Rows>> {
   const writer: Library = await import("hyparquet-writer");
   return {
     extension: "parquet",
-    toRows({ gateway, entries }) {
-      const rows: Rows[] = [];
-      const refused: RefusedEntry[] = [];
-      for (const entry of entries) {
-        const made = table.toRows(gateway, entry);
-        if (made instanceof Error) refused.push({ offset: entry.offset, reason: made.message });
-        else rows.push(made);
-      }
-      const [first, ...others] = refused;
-      return first === undefined ? { kind: "rows", rows } : { kind: "except", refused: [first, ...others] };
+    toRows(batch) {
+      const made = toRows(tables, batch);
+      return made.kind === "except" ? made : { kind: "rows", rows: made.entries.map(({ rows }) => rows) };
     },
-    createContents: (stream) => createContents(writer, codecs[compression], table.columnsOf(stream)),
+    createContents: (stream) => createContents(writer, codecs[compression], tables.get(stream)?.columns ?? []),
   };
 }
+
+/** The same names as in a line of ndjson. */
+const toName = ({ name, path }: Column): string => (path === undefined && name === "received_at" ? "receivedAt" : name);
+
+const types = {
+  text: "STRING",
+  json: "STRING",
+  bigint: "INT64",
+  double: "DOUBLE",
+  boolean: "BOOLEAN",
+  timestamp: "TIMESTAMP",
+} as const;
 
 function createContents(
   { ByteWriter, ParquetWriter, schemaFromColumnData }: Library,
@@ -47,7 +56,12 @@ function createContents(
 ): Contents<Rows> {
   const bytes = new ByteWriter();
   const schema = schemaFromColumnData({
-    columnData: columns.map(({ name, type, nullable }) => ({ name, type, nullable, data: [] })),
+    columnData: columns.map((column) => ({
+      name: toName(column),
+      type: types[column.type],
+      nullable: column.nullable,
+      data: [],
+    })),
   });
   const file = new ParquetWriter({ writer: bytes, schema, codec, compressors, createdBy: "sluice version 1" });
   let group = startGroup();
@@ -86,8 +100,10 @@ function createContents(
   };
 }
 
-function toSource({ name, type, encoding }: Column, cells: readonly Cell[]): library.ColumnSource {
-  const isWhole = type === "INT64" || type === "TIMESTAMP";
-  const data = isWhole ? cells.map((cell) => (cell === null ? null : BigInt(cell))) : [...cells];
-  return encoding === undefined ? { name, data } : { name, data, encoding };
+function toSource(column: Column, cells: readonly Cell[]): library.ColumnSource {
+  const name = toName(column);
+  if (column.type !== "bigint" && column.type !== "timestamp") return { name, data: [...cells] };
+  const data = cells.map((cell) => (cell === null ? null : BigInt(cell)));
+  // Those that every row has mostly go up.
+  return column.nullable ? { name, data } : { name, data, encoding: "DELTA_BINARY_PACKED" };
 }

@@ -2,9 +2,11 @@
 
 import { z } from "zod";
 import { unreachable } from "../../errors.ts";
+import type { Batch, Offset } from "../../reading.ts";
+import type { RefusedEntry, Written } from "../sink.ts";
 import { createNarrowTable } from "./narrow.ts";
 import { createDocumentTable } from "./table.ts";
-import type { Column, Layout, LayoutStream, Table } from "./table.ts";
+import type { Cells, Column, Layout, LayoutStream, Table } from "./table.ts";
 import { createWideTable } from "./wide.ts";
 
 export const layoutSetting = z
@@ -32,6 +34,33 @@ function creatorOf(layout: Layout): (stream: LayoutStream) => Table {
     default:
       return unreachable(layout);
   }
+}
+
+/** The rows of an entry, and where they go. */
+interface EntryRows {
+  readonly offset: Offset;
+  readonly table: Table;
+  readonly rows: readonly Cells[];
+}
+
+export type BatchRows =
+  /** In the order of the batch; none is left out. */
+  { readonly kind: "rows"; readonly entries: readonly EntryRows[] } | (Written & { readonly kind: "except" });
+
+/** The rows of a batch, or which of its entries can never be written. */
+export function toRows(tables: ReadonlyMap<string, Table>, { gateway, entries }: Batch): BatchRows {
+  const made: EntryRows[] = [];
+  const refused: RefusedEntry[] = [];
+  for (const entry of entries) {
+    const { offset, reading } = entry;
+    const table = tables.get(reading.stream);
+    if (table === undefined) throw new Error(`stream ${reading.stream} is none of those that the sink was told of`);
+    const rows = table.toRows(gateway, entry);
+    if (rows instanceof Error) refused.push({ offset, reason: rows.message });
+    else made.push({ offset, table, rows });
+  }
+  const [first, ...others] = refused;
+  return first === undefined ? { kind: "rows", entries: made } : { kind: "except", refused: [first, ...others] };
 }
 
 /** Columns of a table in a database, however many upgrades have added some. Those that would be more stay in `rest`. */

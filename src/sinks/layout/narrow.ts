@@ -5,13 +5,13 @@
 //
 //   metric is the value's place in the data: `metrics.temp`, `metrics["cpu 0"]`; "" is the whole of it
 //   number: value. string: text. boolean: value is 1 or 0, and text is true or false
-//   all else is JSON in rest: arrays, null, an object without fields, and of an object the fields that got no row of their own
+//   all else is JSON in rest: arrays, null, an object without fields, a string that no database takes, and of an object the fields that got no row of their own
 //
 // What of an object got none is one row of its own, whose metric is the object's place. So nothing is lost: the rows of a
 // reading, each rest merged into the object at its place, are its data.
 
 import { toJson } from "../document.ts";
-import { commonColumns, restColumn, toCommonCells, toUnwritable } from "./table.ts";
+import { commonColumns, isFields, isText, restColumn, toCommonCells, toUnwritable, withoutSign } from "./table.ts";
 import type { Cell, Column, Table } from "./table.ts";
 
 /** Fields of a reading that get a row of their own: the first so many. */
@@ -34,6 +34,7 @@ type Metric = readonly [metric: string, value: number | null, text: string | nul
 
 export function createNarrowTable(): Table {
   return {
+    layout: "narrow",
     name: "metrics",
     columns,
     key: ["gateway", "offset", "metric"],
@@ -80,9 +81,9 @@ function toMetrics(data: unknown): readonly Metric[] | Error {
   }
 
   function add(metric: string, value: unknown): void {
-    if (typeof value === "string") metrics.push([metric, null, value, null]);
+    if (isText(value)) metrics.push([metric, null, value, null]);
     else if (typeof value === "boolean") metrics.push([metric, value ? 1 : 0, String(value), null]);
-    else if (Number.isFinite(value)) metrics.push([metric, value as number, null, null]);
+    else if (Number.isFinite(value)) metrics.push([metric, withoutSign(value as number), null, null]);
     else if (isFields(value)) addFields(metric, value);
     else addRest(metric, value);
   }
@@ -90,13 +91,6 @@ function toMetrics(data: unknown): readonly Metric[] | Error {
   add("", data);
   return wrong ?? metrics;
 }
-
-/** An object that JSON writes field by field. */
-export const isFields = (value: unknown): value is object =>
-  typeof value === "object" &&
-  value !== null &&
-  !Array.isArray(value) &&
-  typeof (value as { readonly toJSON?: unknown }).toJSON !== "function";
 
 /** The same form as the paths of an Issue have. */
 function toPlace(parent: string, name: string): string {

@@ -15,7 +15,7 @@ export type Shape =
   | { readonly kind: "null" }
   | { readonly kind: "any" };
 
-export interface Field {
+interface Field {
   readonly shape: Shape;
   /** Every object has it. */
   readonly required: boolean;

@@ -7,10 +7,10 @@ import { toJson } from "../document.ts";
 import type { SinkStream } from "../sink.ts";
 
 /**
- * What the cells of a column are beside null. text: string. bigint: number, a safe integer. double: number, finite.
+ * What the cells of a column are beside null. text: string, well-formed and without U+0000. bigint: number, a safe integer. double: number, finite; neither is -0.
  * boolean: boolean. timestamp: number, milliseconds since 1970. json: string, JSON.
  */
-export type ColumnType = "text" | "bigint" | "double" | "boolean" | "timestamp" | "json";
+type ColumnType = "text" | "bigint" | "double" | "boolean" | "timestamp" | "json";
 export type Cell = string | number | boolean | null;
 /** A row: a cell for each column. */
 export type Cells = readonly Cell[];
@@ -25,6 +25,7 @@ export interface Column {
 }
 
 export interface Table {
+  readonly layout: Layout;
   /** At most 48 bytes of lower-case letters, digits, _ and -. */
   readonly name: string;
   readonly columns: readonly Column[];
@@ -65,6 +66,7 @@ export const toUnwritable = (cause: Error): Error =>
 /** `readings`: a row for each reading, with its data as JSON in the column `data`. */
 export function createDocumentTable(): Table {
   return {
+    layout: "document",
     name: "readings",
     columns: [...commonColumns, { name: "data", type: "json", nullable: false }],
     key: ["gateway", "offset"],
@@ -74,6 +76,20 @@ export function createDocumentTable(): Table {
     },
   };
 }
+
+/** An object that JSON writes field by field. */
+export const isFields = (value: unknown): value is object =>
+  typeof value === "object" &&
+  value !== null &&
+  !Array.isArray(value) &&
+  typeof (value as { readonly toJSON?: unknown }).toJSON !== "function";
+
+/** A string that every database takes and gives back as it was: UTF-8 has no lone surrogates, PostgreSQL no U+0000. */
+export const isText = (value: unknown): value is string =>
+  typeof value === "string" && value.isWellFormed() && !value.includes("\0");
+
+/** JSON writes -0 as 0. */
+export const withoutSign = (value: number): number => value + 0;
 
 /** Of any name. Both SQLite and PostgreSQL take names that are quoted so, which have no U+0000. */
 export const quoteName = (name: string): string => `"${name.replaceAll('"', '""')}"`;

@@ -13,10 +13,9 @@
 import { createHash } from "node:crypto";
 import { unreachable } from "../../errors.ts";
 import { toJson } from "../document.ts";
-import { isFields } from "./narrow.ts";
 import { toShape } from "./shape.ts";
 import type { ScalarType, Shape } from "./shape.ts";
-import { commonColumns, restColumn, toCommonCells, toUnwritable } from "./table.ts";
+import { commonColumns, isFields, isText, restColumn, toCommonCells, toUnwritable, withoutSign } from "./table.ts";
 import type { Cell, Column, LayoutStream, Table } from "./table.ts";
 
 /**
@@ -62,6 +61,7 @@ export function createWideTable({ name, schema }: LayoutStream): Table {
 function create(name: string, shape: Shape, left: ReadonlySet<string>): Table {
   const { columns, place } = toPlan(shape, left);
   return {
+    layout: "wide",
     name,
     columns: [...commonColumns, ...columns, restColumn],
     key: ["gateway", "offset"],
@@ -169,13 +169,13 @@ function takeFields(fields: object, places: Places, cells: Cell[], first: number
 function toCell(value: unknown, type: ScalarType): Cell | undefined {
   switch (type) {
     case "bigint":
-      return Number.isSafeInteger(value) ? (value as number) : undefined;
+      return Number.isSafeInteger(value) ? withoutSign(value as number) : undefined;
     case "double":
-      return Number.isFinite(value) ? (value as number) : undefined;
+      return Number.isFinite(value) ? withoutSign(value as number) : undefined;
     case "boolean":
       return typeof value === "boolean" ? value : undefined;
     case "text":
-      return typeof value === "string" ? value : undefined;
+      return isText(value) ? value : undefined;
     case "timestamp":
       return value instanceof Date && !Number.isNaN(value.getTime()) ? value.getTime() : undefined;
     default:

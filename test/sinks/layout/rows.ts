@@ -3,6 +3,7 @@
 import { createTables } from "../../../src/sinks/layout/layout.ts";
 import type { Cell, Layout, LayoutStream, Table } from "../../../src/sinks/layout/table.ts";
 import { makeEntry } from "../../contract/sink.ts";
+import type { WrittenRow } from "../../contract/sink.ts";
 
 export type Row = Readonly<Record<string, Cell>>;
 
@@ -44,3 +45,26 @@ const isObject = (value: unknown): value is object =>
 /** `value` at `path` of nothing else. */
 export const nest = (path: readonly string[], value: unknown): unknown =>
   path.toReversed().reduce<unknown>((inner, name) => Object.fromEntries([[name, inner]]), value);
+
+/** The data of a reading in the layout narrow, by its metrics alone. */
+export function fromNarrow(rows: readonly Row[]): unknown {
+  let data: unknown;
+  for (const { metric, value = null, text = null, rest } of rows) {
+    const path = toPath(String(metric));
+    const scalarOf = text === null ? value : value === null ? text : text === "true";
+    const part: unknown = typeof rest === "string" ? JSON.parse(rest) : scalarOf;
+    data = path.length === 0 ? merge(data, part) : merge(data ?? {}, nest(path, part));
+  }
+  return data;
+}
+
+const toPath = (metric: string): readonly string[] =>
+  [...metric.matchAll(/\.?([\w$]+)|\[("(?:[^"\\]|\\.)*")\]/g)].map(([, plain, quoted]) =>
+    quoted === undefined ? String(plain) : (JSON.parse(quoted) as string),
+  );
+
+/** As the contract of a sink asks for it, of any of a reading's rows. */
+export function toWritten(row: Readonly<Record<string, unknown>>, data: unknown): WrittenRow {
+  const { gateway, offset, device, time } = row;
+  return { gateway: String(gateway), offset: Number(offset), device: String(device), time: Number(time), data };
+}
