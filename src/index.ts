@@ -15,6 +15,7 @@ export { http } from "./sinks/http.ts";
 export { influx } from "./sinks/influx.ts";
 export { mqtt } from "./sinks/mqtt.ts";
 export { nats } from "./sinks/nats.ts";
+export { postgres } from "./sinks/postgres/postgres.ts";
 export { redis } from "./sinks/redis.ts";
 export { defineSink, SinkError } from "./sinks/sink.ts";
 export type {
