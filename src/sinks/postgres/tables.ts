@@ -43,7 +43,8 @@ const typeNames: Readonly<Record<ColumnType, string>> = {
   json: "jsonb",
 };
 
-export const toLiteral = (text: string): string => `'${text.replaceAll("'", "''")}'`;
+/** Whatever standard_conforming_strings says. */
+export const toLiteral = (text: string): string => `E'${text.replaceAll(/['\\]/g, "$&$&")}'`;
 export const qualify = (schema: string, name: string): string => `${quoteName(schema)}.${quoteName(name)}`;
 export const cursorsIn = (schema: string): string => qualify(schema, CURSORS);
 export const toNames = (columns: readonly string[]): string => columns.map(quoteName).join(", ");
