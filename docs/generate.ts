@@ -14,6 +14,7 @@ import { http } from "../src/sinks/http.ts";
 import { influx } from "../src/sinks/influx.ts";
 import { mqtt } from "../src/sinks/mqtt.ts";
 import { nats } from "../src/sinks/nats.ts";
+import { postgres } from "../src/sinks/postgres/postgres.ts";
 import { redis } from "../src/sinks/redis.ts";
 import { standardBatch, type SinkType } from "../src/sinks/sink.ts";
 import { files } from "../src/sinks/files/files.ts";
@@ -83,6 +84,7 @@ const sinkTypes: readonly SinkType[] = [
   influx({ url: "", database: "" }).sink,
   mqtt({ url: "" }).sink,
   nats().sink,
+  postgres().sink,
   redis().sink,
   sqlite().sink,
   stdout().sink,

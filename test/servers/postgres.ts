@@ -43,7 +43,15 @@ export async function startPostgres({ settings = [], tls, access }: PostgresOpti
   ];
   return await startServer({
     command: `${programs}postgres`,
-    args: ({ dir, port }) => ["-D", join(dir, "data"), "-k", dir, "-p", `${port}`, ...given.flatMap((one) => ["-c", one])],
+    args: ({ dir, port }) => [
+      "-D",
+      join(dir, "data"),
+      "-k",
+      dir,
+      "-p",
+      `${port}`,
+      ...given.flatMap((one) => ["-c", one]),
+    ],
     ...(user !== undefined && { user }),
     async prepare({ dir }) {
       const data = join(dir, "data");

@@ -40,7 +40,11 @@ export async function openConnection(settings: ServerSettings, name: string, sig
   const ssl = settings.tls === undefined ? false : { ...(await readTls(settings.tls)) };
   const socket = new Socket();
   const client = new Client({
-    ...{ host, port, database, user, ssl },
+    host,
+    port,
+    database,
+    user,
+    ssl,
     // A function, or else an empty one makes the library look into the environment and ~/.pgpass.
     password: () => password,
     application_name: `sluice ${name}`,
@@ -57,8 +61,7 @@ export async function openConnection(settings: ServerSettings, name: string, sig
         client.query(toSubmittable(statements.join("; "), copies, { resolve, reject }));
       }),
     async during(until, work) {
-      const abandon = (): void => connection.destroy();
-      until.addEventListener("abort", abandon, { once: true });
+      until.addEventListener("abort", connection.destroy, { once: true });
       try {
         until.throwIfAborted();
         return await work();
@@ -66,7 +69,7 @@ export async function openConnection(settings: ServerSettings, name: string, sig
         if (cause instanceof SinkError) throw cause;
         throw until.aborted ? toEnd(place, until) : explain(place, cause);
       } finally {
-        until.removeEventListener("abort", abandon);
+        until.removeEventListener("abort", connection.destroy);
       }
     },
     destroy: () => void socket.destroy(),
@@ -87,8 +90,7 @@ interface Settle {
 
 /** What the library asks of a query of one's own. */
 function toSubmittable(text: string, copies: readonly Buffer[], { resolve, reject }: Settle): Submittable {
-  const ignore = (): void => {};
-  const query = {
+  return {
     submit(wire: Wire) {
       wire.stream.cork();
       wire.query(text);
@@ -102,9 +104,10 @@ function toSubmittable(text: string, copies: readonly Buffer[], { resolve, rejec
     handleCommandComplete: ignore,
     handleRowDescription: ignore,
     handleDataRow: ignore,
-  };
-  return query;
+  } as Submittable;
 }
+
+function ignore(): void {}
 
 /** What the server says of a failure: https://www.postgresql.org/docs/current/errcodes-appendix.html. */
 export interface ServerError extends Error {
@@ -122,6 +125,8 @@ export const toServerError = (cause: unknown): ServerError | undefined =>
 /** By SQLSTATE, or its class; what only a person can mend. */
 const hints: Readonly<Record<string, string>> = {
   "0A": "The server cannot do what this sink needs of it.",
+  "23514":
+    "The partition of a day is missing and cannot be made: attach the detached table of that day again, or rename it.",
   "28": "Check user and password, and the server's pg_hba.conf; when it wants TLS, give `tls`.",
   "3D": "Make the database, or check `database`.",
   "3F": "Make the schema, or check `schema`.",

@@ -20,7 +20,11 @@ import type { Connection } from "./connection.ts";
 import { createStore } from "./store.ts";
 import { cursorsIn, prepareTables } from "./tables.ts";
 
-const name = z.string().min(1).max(63).regex(/^[^\0]*$/, "must not have U+0000");
+const name = z
+  .string()
+  .min(1)
+  .max(63)
+  .regex(/^[^\0]*$/, "must not have U+0000");
 
 const postgresSettings = z.strictObject({
   host: z
@@ -31,8 +35,14 @@ const postgresSettings = z.strictObject({
   port: z.int().min(1).max(65_535).default(5432).describe("Its port, also of a Unix domain socket."),
   database: name.default("telemetry").describe("The database. It must exist."),
   user: name.default("sluice").describe("The role that connects."),
-  password: z.string().min(1).optional().describe("Its password; none when left out. The environment and ~/.pgpass are not read."),
-  tls: tlsSettings.optional().describe("TLS, with these certificates; `{}` for those that Node.js knows. Left out: no TLS."),
+  password: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("Its password; none when left out. The environment and ~/.pgpass are not read."),
+  tls: tlsSettings
+    .optional()
+    .describe("TLS, with these certificates; `{}` for those that Node.js knows. Left out: no TLS."),
   schema: name.default("public").describe("The schema of the tables. It must exist."),
   layout: layoutSetting,
   partition: z

@@ -27,9 +27,12 @@ interface Stored {
 }
 
 /** Rejects with what the server says, or with a SinkError. */
-export function createStore({ connection, tables, settings: { schema }, sink }: StoreOptions): (
-  stored: Stored,
-) => Promise<Written> {
+export function createStore({
+  connection,
+  tables,
+  settings: { schema },
+  sink,
+}: StoreOptions): (stored: Stored) => Promise<Written> {
   const all = [...new Set(tables.values())].map((table) => ({ table, rows: createCopyRows(table.columns) }));
   const copies = new Map([...tables].map(([stream, table]) => [stream, all.find((one) => one.table === table)]));
 
@@ -61,7 +64,13 @@ export function createStore({ connection, tables, settings: { schema }, sink }: 
     for (const { table } of all) {
       const times = entries.filter(({ reading }) => tables.get(reading.stream) === table);
       if (times.length === 0) continue;
-      await connection.run(toPartitions(schema, table.name, times.map(({ reading }) => reading.receivedAt)));
+      await connection.run(
+        toPartitions(
+          schema,
+          table.name,
+          times.map(({ reading }) => reading.receivedAt),
+        ),
+      );
     }
   }
 
