@@ -36,7 +36,8 @@ const climate = (schema: z.ZodType): readonly SinkStream[] => [
 
 describe.skipIf(!hasPostgres())("with PostgreSQL", () => {
   beforeAll(async () => {
-    server = await startPostgres();
+    // What is durable is for postgres-trouble.test.ts.
+    server = await startPostgres({ settings: ["fsync=off"] });
     databases = createDatabases(server);
   });
   afterAll(async () => {

@@ -30,7 +30,7 @@ export interface Connection {
   /** Rejects with a sentence for the operator; when the signal aborts, with its reason, and the connection is gone then. */
   during<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T>;
   /** Waiting calls reject. */
-  destroy(): void;
+  readonly destroy: () => void;
 }
 
 /** Connects. Rejects with a sentence that names the server. */
