@@ -7,7 +7,7 @@ const threads = [
   "test/dispatch/{dispatcher,exactly-once,supervision}.test.ts",
   "test/intake/{checkpointer,restore}.test.ts",
   "test/journal/{crash,hung-files,journal,mutation,recovery}.test.ts",
-  "test/sinks/nats-cluster.test.ts",
+  "test/sinks/{nats-cluster,postgres-trouble}.test.ts",
 ];
 
 /**

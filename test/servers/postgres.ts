@@ -27,18 +27,21 @@ export interface PostgresOptions {
   readonly settings?: readonly string[];
   /** With it the server speaks TLS, also. */
   readonly tls?: Certificate;
+  /** PEM file of the authorities that may have signed a client's certificate. */
+  readonly authority?: string;
   /** Lines of pg_hba.conf; by default everybody is trusted. */
   readonly access?: readonly string[];
 }
 
 /** The superuser is postgres. */
-export async function startPostgres({ settings = [], tls, access }: PostgresOptions = {}): Promise<Server> {
+export async function startPostgres({ settings = [], tls, access, authority }: PostgresOptions = {}): Promise<Server> {
   const programs = await findPrograms();
   const user = await findUser();
   const given = [
     "listen_addresses=127.0.0.1",
     "shared_buffers=32MB",
     ...(tls === undefined ? [] : ["ssl=on", "ssl_cert_file=server.crt", "ssl_key_file=server.key"]),
+    ...(authority === undefined ? [] : ["ssl_ca_file=ca.crt"]),
     ...settings,
   ];
   return await startServer({
@@ -61,6 +64,7 @@ export async function startPostgres({ settings = [], tls, access }: PostgresOpti
       await give(data);
       await run(`${programs}initdb`, ["-D", data, "-U", "postgres", "-A", "trust", "-N"], user ?? {});
       if (access !== undefined) await writeFile(join(data, "pg_hba.conf"), `${access.join("\n")}\n`);
+      if (authority !== undefined) await copyFile(authority, join(data, "ca.crt"));
       if (tls === undefined) return;
       await copyFile(tls.cert, join(data, "server.crt"));
       await copyFile(tls.key, join(data, "server.key"));

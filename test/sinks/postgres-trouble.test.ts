@@ -1,7 +1,7 @@
 // What may go wrong between the sink and a PostgreSQL of its own, which it kills, freezes and locks. fsync is on.
 
 import { once } from "node:events";
-import { connect } from "node:net";
+import { connect, createServer } from "node:net";
 import type { Socket } from "node:net";
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { toOffset } from "../../src/reading.ts";
@@ -74,7 +74,7 @@ describe.skipIf(!hasPostgres())("the postgres sink", () => {
       const total = 40_000;
       const size = 1_000;
       let opened = 0;
-      let killing = true;
+      const killed = Promise.withResolvers<void>();
       const writing = (async () => {
         for (;;) {
           try {
@@ -85,7 +85,7 @@ describe.skipIf(!hasPostgres())("the postgres sink", () => {
               await sink.write(makeBatch(range(from, from + size)), never);
               from += size;
               // The last one waits for the last kill.
-              while (killing && from === total - size) await ask("SELECT 1");
+              if (from === total - size) await killed.promise;
             }
             return;
           } catch (cause) {
@@ -94,13 +94,12 @@ describe.skipIf(!hasPostgres())("the postgres sink", () => {
         }
       })();
       const written = async (): Promise<number> => (await offsets().catch(() => [])).length;
-      await ask("SELECT 1");
       for (let kill = 1; kill <= 4; kill += 1) {
         while ((await written()) < kill * 8_000);
         await server.stop("SIGKILL");
         await server.start();
       }
-      killing = false;
+      killed.resolve();
       await writing;
       expect(opened).toBeGreaterThan(4);
       expect(await offsets()).toEqual(range(0, total));
@@ -133,7 +132,9 @@ describe.skipIf(!hasPostgres())("the postgres sink", () => {
     test("obeys its signal while the server is frozen, and what was sent is not written twice", async () => {
       await using sink = await open();
       await sink.write(makeBatch([0]), never);
-      const pid = Number((await ask("SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'sluice%'"))[0]?.["pid"]);
+      const pid = Number(
+        (await ask("SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'sluice%'"))[0]?.["pid"],
+      );
       process.kill(pid, "SIGSTOP");
       server.freeze();
       onTestFinished(() => server.thaw());
@@ -168,7 +169,7 @@ describe.skipIf(!hasPostgres())("the postgres sink", () => {
       await young.write(makeBatch([0, 1]), never);
       await expect(old.write(makeBatch([0, 1, 2]), never)).rejects.toMatchObject({
         kind: "transient",
-        message: /moved by another writer/,
+        message: /127\.0\.0\.1.*Another writer has moved/,
       });
       await young.write(makeBatch([2, 3]), never);
       expect(await offsets()).toEqual([0, 1, 2, 3]);
@@ -185,11 +186,11 @@ describe.skipIf(!hasPostgres())("the postgres sink", () => {
       await waiting(1);
       await using young = await open();
       expect(await young.position?.()).toBe(1);
-      const refused = young.write(makeBatch([1, 2, 3, 4]), never);
+      const refused = young.write(makeBatch([1, 2, 3, 4]), never).catch(String);
       await waiting(2);
       await release();
       expect(await late).toEqual({ kind: "all" });
-      await expect(refused).rejects.toThrow("moved by another writer");
+      expect(await refused).toContain("Another writer has moved");
       await using again = await open();
       expect(await again.position?.()).toBe(3);
       await again.write(makeBatch([3, 4]), never);
@@ -209,7 +210,7 @@ describe.skipIf(!hasPostgres())("the postgres sink", () => {
             }
             return;
           } catch (cause) {
-            if (!String(cause).includes("another writer")) throw cause;
+            if (!String(cause).includes("Another writer")) throw cause;
           }
         }
       }
@@ -242,7 +243,10 @@ describe.skipIf(!hasPostgres())("the postgres sink", () => {
     });
 
     test("names a schema that does not exist", async () => {
-      await expect(open({ schema: "none" })).rejects.toMatchObject({ kind: "misconfigured", message: /Make the schema/ });
+      await expect(open({ schema: "none" })).rejects.toMatchObject({
+        kind: "misconfigured",
+        message: /Make the schema/,
+      });
     });
 
     test("says which rights it needs to make tables, and needs none to write into those that are there", async () => {
@@ -263,7 +267,10 @@ describe.skipIf(!hasPostgres())("the postgres sink", () => {
         reading: { ...entry.reading, receivedAt: 1e12 },
       }));
       const batch = { gateway: "gateway-1", entries, next: toOffset(4) };
-      await expect(sink.write(batch, never)).rejects.toMatchObject({ kind: "misconfigured", message: /CREATE on the schema/ });
+      await expect(sink.write(batch, never)).rejects.toMatchObject({
+        kind: "misconfigured",
+        message: /CREATE on the schema/,
+      });
     });
 
     test("names a table that is somebody else's", async () => {
@@ -304,13 +311,10 @@ describe.skipIf(!hasPostgres())("the postgres sink", () => {
     });
 
     test("waits for a server that is read-only, or has no connection left", async () => {
-      await ask("ALTER ROLE postgres SET default_transaction_read_only = on");
-      const reading = open();
-      await expect(reading).rejects.toMatchObject({ kind: "transient", message: /primary/ });
-      await ask("SET default_transaction_read_only = off; ALTER ROLE postgres RESET default_transaction_read_only");
-      await ask("ALTER ROLE postgres RESET ALL; CREATE ROLE single LOGIN SUPERUSER CONNECTION LIMIT 0");
-      onTestFinished(() => ask("DROP OWNED BY single; DROP ROLE single").then(() => {}));
-      await ask("ALTER ROLE single NOSUPERUSER");
+      await ask("CREATE ROLE reader LOGIN SUPERUSER; ALTER ROLE reader SET default_transaction_read_only = on");
+      await ask("CREATE ROLE single LOGIN CONNECTION LIMIT 0");
+      onTestFinished(() => ask("DROP ROLE reader; DROP ROLE single").then(() => {}));
+      await expect(open({ user: "reader" })).rejects.toMatchObject({ kind: "transient", message: /primary/ });
       await expect(open({ user: "single" })).rejects.toMatchObject({ kind: "transient", message: /max_connections/ });
     });
   });
@@ -326,7 +330,6 @@ interface Proxy extends AsyncDisposable {
 
 /** Between the sink and the server. */
 async function openProxy(): Promise<Proxy> {
-  const { createServer } = await import("node:net");
   let left = Number.POSITIVE_INFINITY;
   let answers = true;
   const sockets = new Set<Socket>();

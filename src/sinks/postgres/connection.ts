@@ -66,7 +66,6 @@ export async function openConnection(settings: ServerSettings, name: string, sig
         until.throwIfAborted();
         return await work();
       } catch (cause) {
-        if (cause instanceof SinkError) throw cause;
         throw until.aborted ? toEnd(place, until) : explain(place, cause);
       } finally {
         until.removeEventListener("abort", connection.destroy);
@@ -137,6 +136,7 @@ const hints: Readonly<Record<string, string>> = {
 };
 
 const transientHints: Readonly<Record<string, string>> = {
+  "23502": "Another writer has moved the position of this sink: it is read again.",
   "25006": "It is a standby or read-only: the address must lead to the primary.",
   "53100": "Its disk is full: make space, and writing goes on.",
   "53200": "It has no memory left.",
@@ -148,8 +148,9 @@ const transientHints: Readonly<Record<string, string>> = {
 const find = (table: Readonly<Record<string, string>>, code: string): string | undefined =>
   table[code] ?? table[code.slice(0, 2)];
 
-function explain(place: string, cause: unknown): Error {
+function explain(place: string, cause: unknown): SinkError {
   const message = toReason(cause);
+  if (cause instanceof SinkError) return new SinkError(cause.kind, `${place}: ${message}`, { cause });
   const { code = "" } = toServerError(cause) ?? {};
   const hint = toConnectionHint(cause, message) ?? find(hints, code);
   if (hint !== undefined) return new SinkError("misconfigured", `${place}: ${message}. ${hint}`, { cause });

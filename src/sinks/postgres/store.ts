@@ -2,13 +2,12 @@
 
 import type { Entry, Offset } from "../../reading.ts";
 import type { Table } from "../layout/table.ts";
-import { SinkError } from "../sink.ts";
 import type { RefusedEntry, Written } from "../sink.ts";
 import { toServerError } from "./connection.ts";
 import type { Connection, ServerError } from "./connection.ts";
 import { createCopyRows, isText } from "./copy.ts";
 import type { CopyRows } from "./copy.ts";
-import { cursorsIn, keyOf, limits, qualify, toLiteral, toNames, toPartitions } from "./tables.ts";
+import { CURSORS, cursorsIn, keyOf, limits, qualify, toLiteral, toNames, toPartitions } from "./tables.ts";
 
 interface StoreOptions {
   readonly connection: Connection;
@@ -99,11 +98,8 @@ const lacksPartition = ({ code, constraint }: ServerError): boolean => code === 
 
 /** Errors of what is written, and of no other cause: data exceptions, broken constraints, a value beyond a limit. */
 function toRefused(error: ServerError): Written {
-  if (error.code === "23502" && error.table === "sluice_cursor") {
-    const sentence = `the position of this sink was moved by another writer; it is read again`;
-    throw new SinkError("transient", sentence, { cause: error });
-  }
-  if (!/^(?:22|23|54)/.test(error.code) || lacksPartition(error)) throw error;
+  const hasMoved = error.code === "23502" && error.table === CURSORS;
+  if (!/^(?:22|23|54)/.test(error.code) || hasMoved || lacksPartition(error)) throw error;
   return { kind: "refused", reason: `PostgreSQL refuses it: ${error.message}` };
 }
 

@@ -31,7 +31,7 @@ export const limits: readonly string[] = [
 /** "sluice": whoever makes tables holds it to the end of the transaction. */
 const LOCK = "SELECT pg_advisory_xact_lock(126939328405349)";
 
-const CURSORS = "sluice_cursor";
+export const CURSORS = "sluice_cursor";
 
 /** As PostgreSQL names the types of columns. */
 const typeNames: Readonly<Record<ColumnType, string>> = {
