@@ -44,7 +44,7 @@ export async function startPostgres({ settings = [], tls, access, authority }: P
     ...(authority === undefined ? [] : ["ssl_ca_file=ca.crt"]),
     ...settings,
   ];
-  return await startServer({
+  const server = await startServer({
     command: `${programs}postgres`,
     args: ({ dir, port }) => [
       "-D",
@@ -81,6 +81,18 @@ export async function startPostgres({ settings = [], tls, access, authority }: P
       await client.end();
     },
   });
+  return { ...server, start: () => startAgain(server) };
+}
+
+/** After SIGKILL of the postmaster its other processes go on for a moment, and no new one may start until they have noticed. */
+async function startAgain(server: Server): Promise<void> {
+  for (;;) {
+    try {
+      return await server.start();
+    } catch (cause) {
+      if (!/still in use/.test(String(cause))) throw cause;
+    }
+  }
 }
 
 const reach = (port: number): ClientConfig => ({
