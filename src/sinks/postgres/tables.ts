@@ -96,7 +96,7 @@ async function readColumns(
   return new Map(rows.map(({ name, type }) => [String(name), String(type)]));
 }
 
-/** The keys of all layouts sort and compare bytes: three times as fast as a language's rules. */
+/** What is in the keys is compared by its bytes, whatever the language of the database. */
 function toDefinition({ name, type, nullable, path }: Column): string {
   const collation = type === "text" && path === undefined && !nullable ? ` COLLATE "C"` : "";
   return `${quoteName(name)} ${typeNames[type]}${collation}${nullable ? "" : " NOT NULL"}`;
