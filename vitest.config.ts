@@ -6,9 +6,8 @@ const threads = [
   "test/devices-sim/{fleet,main}.test.ts",
   "test/dispatch/{dispatcher,exactly-once,supervision}.test.ts",
   "test/intake/{checkpointer,restore}.test.ts",
-  "test/sinks/files-crash.test.ts",
   "test/journal/{crash,hung-files,journal,mutation,recovery}.test.ts",
-  "test/sinks/{kafka-trouble,nats-cluster}.test.ts",
+  "test/sinks/{files-crash,kafka-trouble,nats-cluster,postgres-trouble}.test.ts",
 ];
 
 /**

@@ -15,6 +15,7 @@ import { influx } from "../src/sinks/influx.ts";
 import { kafka } from "../src/sinks/kafka.ts";
 import { mqtt } from "../src/sinks/mqtt.ts";
 import { nats } from "../src/sinks/nats.ts";
+import { postgres } from "../src/sinks/postgres/postgres.ts";
 import { redis } from "../src/sinks/redis.ts";
 import { standardBatch, type SinkType } from "../src/sinks/sink.ts";
 import { files } from "../src/sinks/files/files.ts";
@@ -85,6 +86,7 @@ const sinkTypes: readonly SinkType[] = [
   kafka().sink,
   mqtt({ url: "" }).sink,
   nats().sink,
+  postgres().sink,
   redis().sink,
   sqlite().sink,
   stdout().sink,

@@ -16,6 +16,7 @@ export { influx } from "./sinks/influx.ts";
 export { kafka } from "./sinks/kafka.ts";
 export { mqtt } from "./sinks/mqtt.ts";
 export { nats } from "./sinks/nats.ts";
+export { postgres } from "./sinks/postgres/postgres.ts";
 export { redis } from "./sinks/redis.ts";
 export { defineSink, SinkError } from "./sinks/sink.ts";
 export type {
