@@ -87,8 +87,8 @@ export async function openGateway({ config, log, version }: GatewayOptions): Pro
     listCursors,
     events,
     log,
-    publish: async (handler, message) =>
-      publishFor(handler, message, { intake, journal, broker: await broker.promise }),
+    publish: async (handler, message, signal) =>
+      publishFor(handler, message, { intake, journal, broker: await broker.promise, signal }),
     takeAgain: (messages) => takeAgain(messages, { intake, journal }),
   });
   opened.defer(() => dispatcher.stop(deadline));
@@ -261,16 +261,19 @@ interface HandlerTargets {
   readonly intake: Intake;
   readonly journal: Journal;
   readonly broker: Broker;
+  /** The handler waits no longer. */
+  readonly signal: AbortSignal;
 }
 
 /** What a handler publishes: telemetry when the topic belongs to a stream, then resolved once it is durable. */
 async function publishFor(
   handler: string,
   message: HandlerMessage,
-  { intake, journal, broker }: HandlerTargets,
+  { intake, journal, broker, signal }: HandlerTargets,
 ): Promise<void> {
   // A handler waits like a socket does; what it cannot hand over now is not its failure.
   await journal.ready();
+  signal.throwIfAborted();
   const { topic, qos } = message;
   const payload = typeof message.payload === "string" ? Buffer.from(message.payload) : message.payload;
   const route = intake.route(topic);

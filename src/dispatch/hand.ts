@@ -7,7 +7,7 @@
 // Marks are written without a sync: they outlive the process, which is what can be an entry's fault, and not the machine. A
 // mark costs 1–2 µs (two a call), so that each call can have one.
 
-import { closeSync, mkdirSync, openSync, readFileSync, writeSync } from "node:fs";
+import { closeSync, constants, mkdirSync, openSync, readFileSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { toOffset } from "../reading.ts";
 import type { Offset } from "../reading.ts";
@@ -42,17 +42,20 @@ export interface HandOptions {
 
 export function openHand({ file, gateway, places, from, forgiven }: HandOptions): Hand {
   mkdirSync(dirname(file), { recursive: true });
-  const found = forgiven ? [] : [...readMarks(file, gateway)].filter(([offset]) => offset >= from);
+  const before = readFile(file);
+  const found = forgiven ? [] : [...readMarks(before, gateway)].filter(([offset]) => offset >= from);
   /** Of lives that have ended. */
   const endings = new Map<Offset, number>(found);
   /** Entries that have been in hand keep their place until they are called. */
   const taken = new Map<Offset, number>(found.map(([offset], place) => [offset, place]));
-  const all = Buffer.alloc(headerBytes + (places + found.length) * markBytes);
+  const all = Buffer.alloc(Math.max(before.length, headerBytes + (places + found.length) * markBytes));
   all.write(magic, "latin1");
   all.write(gateway.slice(0, 32), magic.length, "hex");
-  for (const [place, [offset, calls]] of found.entries()) toMark(offset, calls).copy(all, headerBytes + place * markBytes);
+  for (const [place, [offset, calls]] of found.entries())
+    toMark(offset, calls).copy(all, headerBytes + place * markBytes);
   const free = Array.from({ length: places }, (_, index) => found.length + index);
-  const fd = openSync(file, "w");
+  // In place: a disk that is full takes what it has room for already.
+  const fd = openSync(file, constants.O_RDWR | constants.O_CREAT);
   writeSync(fd, all);
   const empty = Buffer.alloc(markBytes);
   const write = (place: number, mark: Uint8Array): void =>
@@ -92,15 +95,17 @@ function toMark(offset: Offset, calls: number): Buffer {
   return mark;
 }
 
-/** A file that is missing or not in this form says nothing: nobody is blamed. */
-function readMarks(file: string, gateway: string): ReadonlyMap<Offset, number> {
-  const marks = new Map<Offset, number>();
-  let bytes: Buffer;
+/** Empty when there is none, or when it cannot be read: nobody is blamed then. */
+function readFile(file: string): Buffer {
   try {
-    bytes = readFileSync(file);
+    return readFileSync(file);
   } catch {
-    return marks;
+    return Buffer.alloc(0);
   }
+}
+
+function readMarks(bytes: Buffer, gateway: string): ReadonlyMap<Offset, number> {
+  const marks = new Map<Offset, number>();
   if (bytes.toString("latin1", 0, 8) !== magic || bytes.toString("hex", 8, 24) !== gateway) return marks;
   for (let at = headerBytes; at + markBytes <= bytes.length; at += markBytes) {
     const behind = bytes.readDoubleLE(at);

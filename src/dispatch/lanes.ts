@@ -6,7 +6,7 @@ export interface Lanes {
    * fails holds up nothing behind it.
    */
   run(lane: string, work: () => Promise<void>): Promise<void>;
-  /** Work that is not settled. */
+  /** Work that has not ended. */
   readonly size: number;
 }
 
@@ -28,6 +28,7 @@ export function createLanes(places: number): Lanes {
     try {
       await work();
     } finally {
+      size -= 1;
       const next = waiting.shift();
       if (next === undefined) free += 1;
       else next();
@@ -42,7 +43,6 @@ export function createLanes(places: number): Lanes {
       const tail = running
         .catch(() => {}) // the caller is told
         .finally(() => {
-          size -= 1;
           if (tails.get(lane) === tail) tails.delete(lane);
         });
       tails.set(lane, tail);
