@@ -81,11 +81,13 @@ async function load(file: string): Promise<GatewayConfig> {
   throw new SluiceError("SLUICE_CONSUMER_FAILED", formatProblems(loaded.problems));
 }
 
-const findSink = ({ sinks }: GatewayConfig, { kind, name }: Consumer): SinkConfig | undefined =>
-  kind === "sink" ? sinks.find((one) => one.name === name) : undefined;
+function findSink({ sinks }: GatewayConfig, { kind, name }: Consumer): SinkConfig | undefined {
+  return kind === "sink" ? sinks.find((one) => one.name === name) : undefined;
+}
 
-const findHandler = ({ handlers }: GatewayConfig, { kind, name }: Consumer): HandlerConfig | undefined =>
-  kind === "handler" ? handlers.find((one) => one.name === name) : undefined;
+function findHandler({ handlers }: GatewayConfig, { kind, name }: Consumer): HandlerConfig | undefined {
+  return kind === "handler" ? handlers.find((one) => one.name === name) : undefined;
+}
 
 async function runConsumer(
   config: GatewayConfig,
