@@ -40,7 +40,7 @@ export function createLedger({ cursor, state, progress, onSaved, onError }: Ledg
     clearTimeout(timer);
     timer = undefined;
     const to = settled?.to ?? cursor.position;
-    if (state.isOpen) state.checkpoint(to, window.finishedAhead());
+    if (state.isOpen) state.checkpoint(to, window.deliveredAhead());
     if (to > cursor.position) cursor.commit(to);
     if (settled !== undefined) progress.count(settled);
     settled = undefined;

@@ -21,8 +21,8 @@ export interface Window {
   add(item: Item): (counts: Counts) => void;
   /** Takes away what is finished without a gap; undefined when that is nothing. */
   advance(): (Counts & { readonly to: Offset }) | undefined;
-  /** Finished, behind one that is not. */
-  finishedAhead(): readonly Offset[];
+  /** Delivered, behind one that is not finished. What was parked or passed may come again. */
+  deliveredAhead(): readonly Offset[];
   readonly size: number;
   readonly bytes: number;
   /** When the oldest was received. */
@@ -55,7 +55,7 @@ export function createWindow(): Window {
       }
       return sum;
     },
-    finishedAhead: () => items.filter(({ counts }) => counts !== undefined).map(({ offset }) => offset),
+    deliveredAhead: () => items.filter(({ counts }) => (counts?.delivered ?? 0) > 0).map(({ offset }) => offset),
     get size() {
       return items.length;
     },
