@@ -16,7 +16,7 @@ import type { BackoffOptions } from "./retry.ts";
 import { superviseWorker } from "./supervisor.ts";
 import type { Supervisor } from "./supervisor.ts";
 
-export type { HandlerMessage, TakenAgain } from "./protocol.ts";
+export type { TakenAgain } from "./protocol.ts";
 
 /** A worker may be busy at its start, and with a call that blocks for as long as it is given. */
 const shortestSilentMs = 60_000;
