@@ -153,3 +153,29 @@ export default defineGateway({ listeners: [tcp()], streams: [climate, copies], s
     expect(rows.map(({ data }) => data)).toContain('{"ts":5}');
   });
 });
+
+test("a handler that publishes into a journal that is full of what it has not done makes room, and does not wait for itself", async ({
+  dir,
+  start,
+  connect,
+}) => {
+  const config = `${head(dir)}
+export default defineGateway({
+  listeners: [tcp()], streams: [climate, copies], sinks: [sqlite({ only: ["copies"] })],
+  journal: { maxBytes: 4 * 2 ** 20, reserveBytes: 0 },
+  handlers: [on(climate, async ({ reading }, { publish }) => {
+    while (!existsSync(dir + "/go")) await new Promise((resolve) => setTimeout(resolve, 20));
+    await publish("copies/" + reading.deviceId, { ts: reading.data.ts });
+  })] });`;
+  const gateway = await start({ config });
+  const device = await connect(gateway, { clientId: "d1" });
+  const count = 2_000;
+  const sent = Array.from({ length: count }, (_, ts) =>
+    device.publishAsync("devices/d1/telemetry", JSON.stringify({ ts, pad: "x".repeat(2_500) }), { qos: 1 }),
+  );
+  await until("full", async () => (await gateway.fetch("/readyz")).text.startsWith("the journal is full"));
+  writeFileSync(join(dir, "go"), "");
+  await Promise.all(sent);
+  const rows = await readRows(gateway, count);
+  expect(rows.map(({ data }) => data)).toEqual(Array.from({ length: count }, (_, ts) => `{"ts":${ts}}`));
+});
