@@ -1,6 +1,7 @@
 // One entry into a handler: bounded in time, again after a failure, until it is done or has failed for good. Live delivery and
 // the second try of what is parked both go through here.
 
+import { setMaxListeners } from "node:events";
 import { toError } from "../errors.ts";
 import type { Entry } from "../reading.ts";
 import { bounded, SinkHangs } from "./delivery.ts";
@@ -82,6 +83,7 @@ async function attempt(
   };
   const run = async (signal: AbortSignal): Promise<void> => {
     limit = signal;
+    setMaxListeners(0, signal); // one of each publish
     // Heard before the publishes hear of it, and end.
     signal.addEventListener("abort", () => (heldUp = pending > 0));
     await handler(entry, { publish: publishWithin, state: call.state, signal });

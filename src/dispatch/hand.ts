@@ -24,7 +24,7 @@ export interface Hand extends Disposable {
   take(offset: Offset): void;
   /** It is done or parked. */
   release(offset: Offset): void;
-  /** The end that comes is not the fault of what is in hand, but for this one if it is. */
+  /** Nothing is in hand any longer, or the end that comes is not the fault of what is, but for this one. */
   forgive(except?: Offset): void;
 }
 
@@ -61,6 +61,15 @@ export function openHand({ file, gateway, places, from, forgiven }: HandOptions)
   const write = (place: number, mark: Uint8Array): void =>
     void writeSync(fd, mark, 0, markBytes, headerBytes + place * markBytes);
 
+  function release(offset: Offset): void {
+    const place = taken.get(offset);
+    if (place === undefined) return;
+    taken.delete(offset);
+    endings.delete(offset);
+    free.push(place);
+    write(place, empty);
+  }
+
   return {
     endings: (offset) => endings.get(offset) ?? 0,
     take(offset) {
@@ -69,18 +78,13 @@ export function openHand({ file, gateway, places, from, forgiven }: HandOptions)
       taken.set(offset, place);
       write(place, toMark(offset, (endings.get(offset) ?? 0) + 1));
     },
-    release(offset) {
-      const place = taken.get(offset);
-      if (place === undefined) return;
-      taken.delete(offset);
-      endings.delete(offset);
-      free.push(place);
-      write(place, empty);
-    },
+    release,
     forgive(except) {
       for (const [offset, place] of taken) {
+        if (offset === except) continue;
         const calls = endings.get(offset) ?? 0;
-        if (offset !== except) write(place, calls === 0 ? empty : toMark(offset, calls));
+        if (calls > 0) write(place, toMark(offset, calls));
+        else release(offset);
       }
     },
     [Symbol.dispose]: () => closeSync(fd),

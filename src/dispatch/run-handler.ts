@@ -39,6 +39,7 @@ export async function runHandler(options: HandlerRunnerOptions): Promise<void> {
       // Not the handler: the disk under the journal, under parked.db or under its state.
       progress.failed(cause);
       state.rollback();
+      hand.forgive();
       await backoff.pause(stopping);
     }
   }

@@ -2,6 +2,7 @@
 // may import every room; nothing else in dispatch does. It loads the configuration file itself, because functions cannot be
 // sent to a thread, and takes its consumer from it by name.
 
+import { setMaxListeners } from "node:events";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { env } from "node:process";
@@ -148,6 +149,8 @@ function listen(
 ): { readonly stopping: AbortSignal; readonly abort: AbortSignal } {
   const stopping = new AbortController();
   const abort = new AbortController();
+  // One of each call.
+  setMaxListeners(0, stopping.signal, abort.signal);
   main.on("message", (message: ToWorker) => {
     switch (message.kind) {
       case "stop":
