@@ -66,6 +66,7 @@ function configuration(): readonly string[] {
     ...toSections("Gateway: `defineGateway({ … })`", toSetting(gatewaySettings)),
     ...toSections("Listener: `tcp({ … })`", toSetting(tcpSettings)),
     ...toSections("Handler: `on(stream, handler, { … })`", toSetting(handlerSettings)),
+    "What handlers are promised, and how they publish and keep state, is in [handlers.md](handlers.md).",
     ...toSections("Every sink", toSetting(sinkSettings.partial())),
     "What each kind of sink takes beside these is in [sinks.md](sinks.md).",
     "## Environment",

@@ -10,9 +10,10 @@ import { type Broker, openBroker } from "./broker/broker.ts";
 import { fillLengthsKept } from "./broker/own-bytes.ts";
 import { listenHost } from "./config/exposure.ts";
 import type { GatewayConfig } from "./config/schema.ts";
-import { type Dispatcher, type HandlerMessage, openDispatcher, type TakenAgain } from "./dispatch/dispatcher.ts";
+import { type ConsumerStatus, type Dispatcher, openDispatcher, type TakenAgain } from "./dispatch/dispatcher.ts";
 import { createEvents, type EventBus } from "./events.ts";
 import { openCheckpointer } from "./intake/checkpointer.ts";
+import { createHandlerIntake } from "./intake/handler-intake.ts";
 import { createIntake, type Intake } from "./intake/intake.ts";
 import { restoreMemory, type Restored } from "./intake/restore.ts";
 import { listCursors } from "./journal/cursor.ts";
@@ -87,8 +88,12 @@ export async function openGateway({ config, log, version }: GatewayOptions): Pro
     listCursors,
     events,
     log,
-    publish: async (handler, message) =>
-      publishFor(handler, message, { intake, journal, broker: await broker.promise }),
+    publish: createHandlerIntake({
+      intake,
+      journal,
+      show: async (message) => (await broker.promise).publish(message),
+      isLast: (handler) => isLast(handler, dispatcher.status()),
+    }),
     takeAgain: (messages) => takeAgain(messages, { intake, journal }),
   });
   opened.defer(() => dispatcher.stop(deadline));
@@ -234,7 +239,7 @@ function restore(config: GatewayConfig, journal: Journal, registry: Registry, lo
 /** Rejected messages once more, by today's streams, under the time of their first receipt. Subscribers are not told. */
 async function takeAgain(
   messages: readonly Message[],
-  { intake, journal }: Pick<HandlerTargets, "intake" | "journal">,
+  { intake, journal }: { readonly intake: Intake; readonly journal: Journal },
 ): Promise<readonly TakenAgain[]> {
   if (journal.congested) throw new Error("the journal takes no messages now");
   const outcomes = messages.map((given): TakenAgain => {
@@ -257,36 +262,8 @@ async function takeAgain(
   return outcomes;
 }
 
-interface HandlerTargets {
-  readonly intake: Intake;
-  readonly journal: Journal;
-  readonly broker: Broker;
-}
-
-/** What a handler publishes: telemetry when the topic belongs to a stream, then resolved once it is durable. */
-async function publishFor(
-  handler: string,
-  message: HandlerMessage,
-  { intake, journal, broker }: HandlerTargets,
-): Promise<void> {
-  // A handler waits like a socket does; what it cannot hand over now is not its failure.
-  await journal.ready();
-  const { topic, qos } = message;
-  const payload = typeof message.payload === "string" ? Buffer.from(message.payload) : message.payload;
-  const route = intake.route(topic);
-  if (route === undefined) {
-    await broker.publish({ ...message, payload });
-    return;
-  }
-  const clientId = `sluice/handler/${handler}`;
-  const verdict = intake.take(
-    { topic, payload, clientId, deviceId: route.deviceId ?? clientId, receivedAt: Date.now(), qos, packetId: 0 },
-    route,
-  );
-  if (verdict.kind === "rejected") {
-    const { reason, issues } = verdict.rejection;
-    throw new Error(`${topic}: ${reason}: ${issues.map(({ path, message: text }) => `${path} ${text}`).join("; ")}`);
-  }
-  await journal.flush();
-  if (verdict.kind !== "duplicate") await broker.publish({ ...message, payload });
+/** No other consumer needs records as old as those that this one needs. */
+function isLast(name: string, consumers: readonly ConsumerStatus[]): boolean {
+  const own = consumers.find((one) => one.name === name)?.durable ?? toOffset(0);
+  return consumers.every(({ durable }) => durable >= own);
 }

@@ -6,7 +6,14 @@ export type { GatewayDefinition, GatewaySettings } from "./config/schema.ts";
 export { json } from "./decode/json.ts";
 export type { Codec, Decoded } from "./decode/codec.ts";
 export { on } from "./dispatch/handler.ts";
-export type { Handler, HandlerContext, HandlerDefinition, HandlerPublish } from "./dispatch/handler.ts";
+export type {
+  Handler,
+  HandlerContext,
+  HandlerDefinition,
+  HandlerOptions,
+  HandlerPublish,
+  HandlerState,
+} from "./dispatch/handler.ts";
 export { tcp } from "./listener/tcp.ts";
 export type { ListenerDefinition } from "./listener/tcp.ts";
 export type { Batch, Entry, Issue, Offset, QoS, Reading, UnixMs } from "./reading.ts";

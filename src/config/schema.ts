@@ -195,10 +195,36 @@ const listenerSetting = z
     return parsed === undefined ? z.NEVER : { type: definition.type, host: parsed.host, port: parsed.port };
   });
 
+const retrySettings = z.strictObject({
+  minimumMs: count(50, 1, 3_600_000).describe(
+    "The first pause after a failure is a random part of this; the ceiling doubles with each further one.",
+  ),
+  maximumMs: count(30_000, 1, 3_600_000).describe("No pause is longer, unless the server asks for it."),
+});
+
 export const handlerSettings = z.strictObject({
   name: consumerName
     .optional()
     .describe("Names the handler in its cursor, in metrics and in the log; by default on-<stream>."),
+  from: z
+    .enum(["start", "now"])
+    .default("start")
+    .describe(
+      "Where a handler begins that has no cursor yet: with the oldest record of the journal, or with what comes next.",
+    ),
+  concurrency: count(1, 1, 1_000).describe(
+    "Calls at the same time. More than 1: one at a time for each device, in order, and none between devices.",
+  ),
+  timeoutMs: count(60_000, 100, 3_600_000).describe(
+    "A call that takes longer is told by its signal and has failed; 5 s later its worker is replaced.",
+  ),
+  retry: retrySettings
+    .extend({ attempts: count(6, 1, 1_000_000).describe("Calls that fail before the record is parked.") })
+    .prefault({})
+    .describe("When a call that has failed is made again, and how often."),
+  stateBytes: count(64 * MIB, KIB, 16 * GIB).describe(
+    "Bytes of the keys and values of its state; a call that would keep more fails.",
+  ),
 });
 
 const handlerSetting = z
@@ -214,7 +240,7 @@ const handlerSetting = z
     if (typeof stream?.name !== "string") complain("expected a stream as the first argument of on()", stream);
     if (typeof handler !== "function") complain("expected a function as the second argument of on()", handler);
     if (parsed === undefined || context.issues.length > 0) return z.NEVER;
-    return { name: parsed.name ?? defaultName(definition), stream: stream.name, handler };
+    return { ...parsed, name: parsed.name ?? defaultName(definition), stream: stream.name, handler };
   });
 
 const batchSettings = z.strictObject({
@@ -231,13 +257,6 @@ const batchSettings = z.strictObject({
     .max(60_000)
     .optional()
     .describe("How much later than its PUBACK a reading may come to the sink, for the sake of larger batches."),
-});
-
-const retrySettings = z.strictObject({
-  minimumMs: count(50, 1, 3_600_000).describe(
-    "The first pause after a failure is a random part of this; the ceiling doubles with each further one.",
-  ),
-  maximumMs: count(30_000, 1, 3_600_000).describe("No pause is longer, unless the server asks for it."),
 });
 
 /** What every sink takes beside the settings of its kind. */
@@ -372,7 +391,7 @@ export interface ListenerConfig {
   readonly port: number;
 }
 
-interface HandlerConfig {
+export interface HandlerConfig extends Readonly<Omit<z.output<typeof handlerSettings>, "name">> {
   readonly name: string;
   /** Name of the stream whose readings it is called for. */
   readonly stream: string;

@@ -3,7 +3,7 @@
 
 import { mkdir, readdir } from "node:fs/promises";
 import type { Logger } from "pino";
-import type { GatewayConfig, SinkConfig } from "../config/schema.ts";
+import type { GatewayConfig, HandlerConfig, SinkConfig } from "../config/schema.ts";
 import type { ConsumerState, EventBus } from "../events.ts";
 import type { Journal } from "../journal/journal.ts";
 import { toOffset } from "../reading.ts";
@@ -16,7 +16,7 @@ import type { BackoffOptions } from "./retry.ts";
 import { superviseWorker } from "./supervisor.ts";
 import type { Supervisor } from "./supervisor.ts";
 
-export type { HandlerMessage, TakenAgain } from "./protocol.ts";
+export type { TakenAgain } from "./protocol.ts";
 
 /** A worker may be busy at its start, and with a call that blocks for as long as it is given. */
 const shortestSilentMs = 60_000;
@@ -28,7 +28,7 @@ type Orphan = readonly [name: string, position: Offset];
 export interface DispatcherOptions {
   readonly config: Pick<GatewayConfig, "file" | "dataDir"> & {
     readonly sinks: readonly ({ readonly name: string } & Partial<Pick<SinkConfig, "retry" | "timeoutMs">>)[];
-    readonly handlers: readonly { readonly name: string }[];
+    readonly handlers: readonly ({ readonly name: string } & Partial<Pick<HandlerConfig, "retry" | "timeoutMs">>)[];
     /** How much of the rejected messages is kept; 0 records, or left out: there is no inbox. */
     readonly rejects?: { readonly records: number; readonly bytes: number };
   };
@@ -41,11 +41,14 @@ export interface DispatcherOptions {
   readonly events: EventBus;
   /** For what happens to records; a change of state is an event. */
   readonly log: Pick<Logger, "error" | "warn" | "info">;
-  /** A handler publishes: resolves when the gateway has taken the message over, rejects when it refuses to. */
-  readonly publish: (handler: string, message: HandlerMessage) => Promise<void>;
+  /**
+   * A handler publishes: resolves when the gateway has taken the message over, rejects when it refuses to. While it waits for
+   * room it is given up when the signal aborts.
+   */
+  readonly publish: (handler: string, message: HandlerMessage, signal: AbortSignal) => Promise<void>;
   /** Rejected messages are to be tried again: resolves when those that are taken now are durable. */
   readonly takeAgain?: (messages: readonly Message[]) => Promise<readonly TakenAgain[]>;
-  /** Instead of what the sinks say, and for handlers. */
+  /** Instead of what the sinks and handlers say. */
   readonly backoff?: Omit<BackoffOptions, "random">;
   /** Workers report at most this often. Default 200. */
   readonly statusMs?: number;
@@ -200,8 +203,8 @@ const hasInbox = (keep: DispatcherOptions["config"]["rejects"]): boolean => (kee
 function supervise(consumer: Consumer, start: Offset, options: DispatcherOptions, onStatus: () => void): Supervisor {
   const { config, journal, events, log, publish, statusMs = 200, heapMb = 512 } = options;
   const { kind, name } = consumer;
-  const sink = kind === "sink" ? config.sinks.find((one) => one.name === name) : undefined;
-  const backoff = options.backoff ?? sink?.retry ?? {};
+  const { retry = {}, timeoutMs = 0 } = [...config.sinks, ...config.handlers].find((one) => one.name === name) ?? {};
+  const backoff = options.backoff ?? retry;
   return superviseWorker({
     settings: {
       consumer,
@@ -214,11 +217,11 @@ function supervise(consumer: Consumer, start: Offset, options: DispatcherOptions
     },
     start,
     heapMb,
-    silentMs: options.silentMs ?? Math.max(sink?.timeoutMs ?? 0, shortestSilentMs) + silenceMarginMs,
+    silentMs: options.silentMs ?? Math.max(timeoutMs, shortestSilentMs) + silenceMarginMs,
     onState: (state, detail) => events.emit("consumer", name, state, detail),
     onStatus,
     onLog: (level, text) => log[level]({ consumer: name }, text),
-    publish: (message) => publish(name, message),
+    publish: (message, signal) => publish(name, message, signal),
     takeAgain: async (messages) => options.takeAgain?.(messages) ?? [],
   });
 }

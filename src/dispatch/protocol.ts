@@ -29,8 +29,17 @@ export interface WorkerSettings {
   readonly share: JournalShare;
   readonly statusMs: number;
   readonly backoff: Omit<BackoffOptions, "random">;
+  /** How the worker's last life ended; undefined: this is the first one, of this process. */
+  readonly lastEnd?: WorkerEnd | undefined;
   /** Of the inbox: how much of the rejected messages is kept. */
   readonly keep?: { readonly records: number; readonly bytes: number } | undefined;
+}
+
+export interface WorkerEnd {
+  /** As a sentence for the operator. */
+  readonly reason: string;
+  /** It was restarted on purpose. */
+  readonly wanted: boolean;
 }
 
 /** What became of a rejected message that was tried again. taken: it is in the journal, perhaps from before. */
@@ -70,6 +79,8 @@ export type FromWorker =
   | { readonly kind: "status"; readonly status: WorkerStatus }
   | { readonly kind: "log"; readonly level: "warn" | "error"; readonly text: string }
   | { readonly kind: "publish"; readonly id: number; readonly message: HandlerMessage }
+  /** Nobody waits for its answer any longer. */
+  | { readonly kind: "withdraw"; readonly id: number }
   /** Rejected messages of the inbox are to be tried again; the next come after the answer. */
   | { readonly kind: "takeAgain"; readonly messages: readonly Message[] }
   /** Everything is written and closed: the worker may be ended. */

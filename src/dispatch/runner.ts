@@ -131,7 +131,7 @@ const read = ({ reader, registry, only, batch }: SinkRunnerOptions): Chunk | und
   readChunk({ reader, registry, only, limit: batch });
 
 /** Nothing is left to be read: what was lost at the end is told, and not told again after a restart. */
-export function pass({ reader, cursor }: Pick<RunnerOptions, "reader" | "cursor">): void {
+function pass({ reader, cursor }: Pick<RunnerOptions, "reader" | "cursor">): void {
   if (reader.position > cursor.position) cursor.commit(reader.position);
 }
 

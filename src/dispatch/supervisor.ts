@@ -11,6 +11,7 @@ import type {
   HandlerMessage,
   TakenAgain,
   ToWorker,
+  WorkerEnd,
   WorkerSettings,
   WorkerStatus,
 } from "./protocol.ts";
@@ -27,8 +28,8 @@ export interface SupervisorOptions {
   readonly onState: (state: ConsumerState, detail: string) => void;
   readonly onStatus: () => void;
   readonly onLog: (level: "warn" | "error", text: string) => void;
-  /** Resolves when the gateway has taken the message over. */
-  readonly publish: (message: HandlerMessage) => Promise<void>;
+  /** Resolves when the gateway has taken the message over. A message that waits is given up when the signal aborts. */
+  readonly publish: (message: HandlerMessage, signal: AbortSignal) => Promise<void>;
   /** Of the inbox: resolves when what was taken is durable. */
   readonly takeAgain: (messages: readonly Message[]) => Promise<readonly TakenAgain[]>;
 }
@@ -66,6 +67,7 @@ export function superviseWorker(options: SupervisorOptions): Supervisor {
   /** Of the lives that have ended. */
   let earlier = nothing;
   let current: WorkerStatus | undefined;
+  let lastEnd: WorkerEnd | undefined;
   let last = { position: start, durable: start, lastError: undefined as string | undefined };
 
   function enter(next: ConsumerState, text: string): void {
@@ -88,7 +90,7 @@ export function superviseWorker(options: SupervisorOptions): Supervisor {
     options.onStatus();
   }
 
-  function onMessage(from: Worker, message: FromWorker): void {
+  function onMessage(from: Worker, publishes: Publishes, message: FromWorker): void {
     switch (message.kind) {
       case "alive":
         return undefined;
@@ -97,7 +99,9 @@ export function superviseWorker(options: SupervisorOptions): Supervisor {
       case "log":
         return options.onLog(message.level, message.text);
       case "publish":
-        return void answer(from, message.id, options.publish(message.message));
+        return void answer(from, message.id, publishes.begin(message.id, message.message));
+      case "withdraw":
+        return publishes.withdraw(message.id);
       case "takeAgain":
         return void answerInbox(from, options.takeAgain(message.messages));
       case "stopped":
@@ -114,10 +118,11 @@ export function superviseWorker(options: SupervisorOptions): Supervisor {
     const file = settings.consumer.kind === "inbox" ? "./inbox-worker.ts" : "./worker.ts";
     const started = new Worker(new URL(file, import.meta.url), {
       name: settings.consumer.name,
-      workerData: settings,
+      workerData: { ...settings, lastEnd } satisfies WorkerSettings,
       resourceLimits: { maxOldGenerationSizeMb: options.heapMb },
     });
     worker = started;
+    const publishes = createPublishes(options.publish);
     // Counted and not measured: a process that was frozen for long hears from its workers before the next count.
     let silentMs = 0;
     const watch = setInterval(() => {
@@ -128,13 +133,14 @@ export function superviseWorker(options: SupervisorOptions): Supervisor {
     }, aliveMs);
     started.on("message", (message: FromWorker) => {
       silentMs = 0;
-      onMessage(started, message);
+      onMessage(started, publishes, message);
     });
     started.on("error", (cause) => {
       reason ??= toError(cause).message;
     });
     started.on("exit", (code) => {
       clearInterval(watch);
+      publishes.withdrawAll();
       resolve(reason ?? `its worker ended with exit code ${code}`);
     });
     return promise;
@@ -149,6 +155,7 @@ export function superviseWorker(options: SupervisorOptions): Supervisor {
       earlier = sum(earlier, current);
       current = undefined;
       if (stopping.signal.aborted) break;
+      lastEnd = { reason, wanted: restarting };
       if (restarting) {
         restarting = false;
         enter("starting", "");
@@ -180,6 +187,32 @@ export function superviseWorker(options: SupervisorOptions): Supervisor {
       deadline.addEventListener("abort", expire);
       await ended;
       deadline.removeEventListener("abort", expire);
+    },
+  };
+}
+
+/** What a worker publishes and is not answered yet. */
+interface Publishes {
+  begin(id: number, message: HandlerMessage): Promise<void>;
+  withdraw(id: number): void;
+  withdrawAll(): void;
+}
+
+function createPublishes(publish: SupervisorOptions["publish"]): Publishes {
+  const pending = new Map<number, AbortController>();
+  return {
+    async begin(id, message) {
+      const withdrawn = new AbortController();
+      pending.set(id, withdrawn);
+      try {
+        await publish(message, withdrawn.signal);
+      } finally {
+        pending.delete(id);
+      }
+    },
+    withdraw: (id) => pending.get(id)?.abort(),
+    withdrawAll() {
+      for (const withdrawn of pending.values()) withdrawn.abort();
     },
   };
 }

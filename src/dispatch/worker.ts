@@ -2,6 +2,7 @@
 // may import every room; nothing else in dispatch does. It loads the configuration file itself, because functions cannot be
 // sent to a thread, and takes its consumer from it by name.
 
+import { setMaxListeners } from "node:events";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { env } from "node:process";
@@ -9,13 +10,14 @@ import { parentPort, workerData } from "node:worker_threads";
 import type { MessagePort } from "node:worker_threads";
 import { formatProblems, loadConfig } from "../config/load.ts";
 import { resolveForConfiguration } from "../config/resolve.ts";
-import type { GatewayConfig, SinkConfig } from "../config/schema.ts";
+import type { GatewayConfig, HandlerConfig, SinkConfig } from "../config/schema.ts";
 import { SluiceError, unreachable } from "../errors.ts";
 import { openCursor } from "../journal/cursor.ts";
 import type { LostRange } from "../journal/reader.ts";
 import { openReader } from "../journal/reader.ts";
 import { toOffset } from "../reading.ts";
 import { createRegistry } from "../validate/registry.ts";
+import { openHand } from "./hand.ts";
 import { createParking } from "./parked.ts";
 import { createProgress } from "./progress.ts";
 import { aliveMs, cursorsDir } from "./protocol.ts";
@@ -25,6 +27,7 @@ import type { Publisher } from "./publisher.ts";
 import { runHandler } from "./run-handler.ts";
 import { runSink } from "./runner.ts";
 import type { RunnerOptions } from "./runner.ts";
+import { openState } from "./state.ts";
 
 if (parentPort === null) throw new TypeError("worker.ts runs in a worker thread only");
 const port = parentPort;
@@ -34,7 +37,10 @@ port.postMessage({ kind: "stopped" } satisfies FromWorker);
 
 async function run(main: MessagePort, settings: WorkerSettings): Promise<void> {
   const post = (message: FromWorker): void => main.postMessage(message);
-  const publisher = createPublisher((id, message) => post({ kind: "publish", id, message }));
+  const publisher = createPublisher({
+    post: (id, message) => post({ kind: "publish", id, message }),
+    withdraw: (id) => post({ kind: "withdraw", id }),
+  });
   const { stopping, abort } = listen(main, publisher);
   // For as long as the thread lives: a sink may import more of its modules when it is opened.
   using _hooks = resolveForConfiguration();
@@ -46,7 +52,8 @@ async function run(main: MessagePort, settings: WorkerSettings): Promise<void> {
   await using opened = new AsyncDisposableStack();
   const reader = opened.use(openReader(share, toOffset(0), (range: LostRange) => progress.lost(range)));
   const oldest = reader.position;
-  if (findSink(config, consumer)?.from === "now") reader.seek(toOffset(Number.MAX_SAFE_INTEGER));
+  const { from = "start" } = findSink(config, consumer) ?? findHandler(config, consumer) ?? {};
+  if (from === "now") reader.seek(toOffset(Number.MAX_SAFE_INTEGER));
   const cursor = openCursor({
     dir,
     name: consumer.name,
@@ -84,12 +91,17 @@ function findSink({ sinks }: GatewayConfig, { kind, name }: Consumer): SinkConfi
   return kind === "sink" ? sinks.find((one) => one.name === name) : undefined;
 }
 
+function findHandler({ handlers }: GatewayConfig, { kind, name }: Consumer): HandlerConfig | undefined {
+  return kind === "handler" ? handlers.find((one) => one.name === name) : undefined;
+}
+
 async function runConsumer(
   config: GatewayConfig,
-  { consumer, dataDir }: WorkerSettings,
+  settings: WorkerSettings,
   options: RunnerOptions,
   { publish }: Publisher,
 ): Promise<void> {
+  const { consumer, dataDir } = settings;
   const { kind, name } = consumer;
   const gone = (): SluiceError =>
     new SluiceError("SLUICE_CONSUMER_FAILED", `${config.file} has no ${kind} ${name} any longer; restart the gateway`);
@@ -105,9 +117,9 @@ async function runConsumer(
       return runSink(async () => sink.open(sink.settings, context), { ...options, batch, timeoutMs, holds, only });
     }
     case "handler": {
-      const found = config.handlers.find((one) => one.name === name);
+      const found = findHandler(config, consumer);
       if (found === undefined) throw gone();
-      return runHandler({ ...options, stream: found.stream, handler: found.handler, publish });
+      return openHandler(found, settings, { ...options, publish });
     }
     case "inbox":
       throw new TypeError("the inbox has a worker of its own");
@@ -116,12 +128,34 @@ async function runConsumer(
   }
 }
 
+/** `<dataDir>/handlers/` has two files for each handler: what it has in hand, and its state if it keeps any. */
+async function openHandler(
+  { name, stream, handler, concurrency, timeoutMs, retry: { attempts }, stateBytes }: HandlerConfig,
+  { dataDir, lastEnd }: WorkerSettings,
+  options: RunnerOptions & Pick<Publisher, "publish">,
+): Promise<void> {
+  const { gateway, cursor } = options;
+  const dir = join(dataDir, "handlers");
+  using state = openState({ file: join(dir, `${name}.db`), gateway, maximumBytes: stateBytes });
+  using hand = openHand({
+    file: join(dir, `${name}.hand`),
+    gateway,
+    places: concurrency,
+    from: state.position ?? cursor.position,
+    forgiven: lastEnd?.wanted === true,
+  });
+  const lastReason = lastEnd?.reason ?? "the gateway itself ended without being stopped";
+  await runHandler({ ...options, stream, handler, concurrency, timeoutMs, attempts, state, hand, lastEnd: lastReason });
+}
+
 function listen(
   main: MessagePort,
   publisher: Publisher,
 ): { readonly stopping: AbortSignal; readonly abort: AbortSignal } {
   const stopping = new AbortController();
   const abort = new AbortController();
+  // One of each call.
+  setMaxListeners(0, stopping.signal, abort.signal);
   main.on("message", (message: ToWorker) => {
     switch (message.kind) {
       case "stop":

@@ -200,6 +200,23 @@ describe("what is wrong with a configuration", () => {
     ]);
   });
 
+  test("of the options of a handler", async () => {
+    const folder = await openFolder();
+    const problems = await folder.problems(
+      `${imports}
+      const given = { concurrency: 0, timeoutMs: 1.5, from: "end", retry: { attempts: "many", every: 5 }, stateBytes: 10 };
+      export default defineGateway({ streams: [climate], handlers: [on(climate, () => {}, given)] });`,
+    );
+    expect(lines(problems)).toEqual([
+      'handlers[0].from: expected one of start, now, got "end"',
+      "handlers[0].concurrency: expected at least 1, got 0",
+      "handlers[0].timeoutMs: expected a whole number, got 1.5",
+      'handlers[0].retry.attempts: expected a number, got "many"',
+      "handlers[0].retry.every: unknown; known here: minimumMs, maximumMs, attempts",
+      "handlers[0].stateBytes: expected at least 1024, got 10",
+    ]);
+  });
+
   test("is found in what every sink takes: streams that do not exist, batches and pauses out of bounds", async () => {
     const folder = await openFolder();
     const problems = await folder.problems(`${imports}

@@ -46,6 +46,7 @@ test("a handler whose cursor lies before the journal's beginning, or that ends i
       holding: () => {},
       running: () => {},
       failed: (cause: unknown) => failures.push(cause),
+      count: () => {},
     } as never,
     backoff: {},
     stopping: stopping.signal,
@@ -53,6 +54,12 @@ test("a handler whose cursor lies before the journal's beginning, or that ends i
     stream: "climate",
     handler: () => Promise.resolve(),
     publish: () => Promise.resolve(),
+    concurrency: 1,
+    timeoutMs: 1_000,
+    attempts: 1,
+    state: { isOpen: false, position: undefined } as never,
+    hand: { forgive: () => {} } as never,
+    lastEnd: "",
   });
   expect(lost).toEqual([{ kind: "trimmed", from: 3, to: 10 }]);
   expect([seen, cursor.position, failures]).toEqual([[10], 20, []]);
