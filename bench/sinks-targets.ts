@@ -118,7 +118,10 @@ const mqttTarget: Target = {
   async naive({ port }) {
     const { connectAsync } = await import("mqtt");
     const client = await connectAsync(`mqtt://127.0.0.1:${port}`, { protocolVersion: 5 });
-    const row = ({ reading }: Entry): unknown => client.publishAsync(reading.topic, toData(reading), { qos: 1 });
+    const row = ({ offset, reading }: Entry): unknown => {
+      const userProperties = { gateway: "bench", offset: String(offset) };
+      return client.publishAsync(reading.topic, toData(reading), { qos: 1, properties: { userProperties } });
+    };
     return {
       row,
       batch: (entries) => Promise.all(entries.map(row)),
