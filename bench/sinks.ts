@@ -11,7 +11,8 @@ import { type Command, InvalidArgumentError } from "commander";
 import { addCommonOptions, integer, type Benchmark, type CommonFlags } from "./benchmark.ts";
 import { spreadOf, toRows, toTable, toVerdicts, type Comparison, type Figure, type Measured } from "./report.ts";
 import { measureDrain, type DrainResult } from "./sinks-drain.ts";
-import { targets, type Target } from "./sinks-targets.ts";
+import type { Target } from "./sinks-target.ts";
+import { targets } from "./sinks-targets.ts";
 import { ways, type TurnMessage, type TurnResult, type TurnSetup, type Way } from "./sinks-turn.ts";
 
 interface SinksFlags extends CommonFlags {
