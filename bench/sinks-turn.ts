@@ -5,7 +5,8 @@ import { once } from "node:events";
 import { standardBatch, type Sink } from "../src/sinks/sink.ts";
 import { toOffset, type Entry } from "../src/reading.ts";
 import { z } from "zod";
-import { targets, type Place, type Target } from "./sinks-targets.ts";
+import { targets } from "./sinks-targets.ts";
+import type { Place, Target } from "./sinks-target.ts";
 
 export const ways = ["sink", "batches", "row by row"] as const;
 export type Way = (typeof ways)[number];

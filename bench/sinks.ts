@@ -5,13 +5,16 @@
 import { fork } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
+import { availableParallelism, loadavg } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Command, InvalidArgumentError } from "commander";
 import { addCommonOptions, integer, type Benchmark, type CommonFlags } from "./benchmark.ts";
+import { toCaution } from "./load-figures.ts";
 import { spreadOf, toRows, toTable, toVerdicts, type Comparison, type Figure, type Measured } from "./report.ts";
 import { measureDrain, type DrainResult } from "./sinks-drain.ts";
-import { targets, type Target } from "./sinks-targets.ts";
+import type { Target } from "./sinks-target.ts";
+import { targets } from "./sinks-targets.ts";
 import { ways, type TurnMessage, type TurnResult, type TurnSetup, type Way } from "./sinks-turn.ts";
 
 interface SinksFlags extends CommonFlags {
@@ -47,6 +50,7 @@ export const sinks: Benchmark<SinksFlags> = {
   describe: ({ rounds, seconds, records }) =>
     `${rounds} rounds of ${seconds} s each; readings with 150 bytes of JSON of 1,000 devices; naive batches of 500; a journal of ${records},000 records`,
   async run(flags, say, signal) {
+    const cautions = toCautions();
     const rounds: Round[] = [];
     const chosen = targets.filter(({ name }) => flags.sinks.includes(name));
     for (let round = 1; round <= flags.rounds; round += 1) {
@@ -62,7 +66,11 @@ export const sinks: Benchmark<SinksFlags> = {
       }
     }
     const rows = toRows(rounds, figures, comparison);
-    return { data: { rows, rounds }, table: toTable(rows, comparison), verdicts: toVerdicts(goals(rounds)) };
+    return {
+      data: { rows, rounds },
+      table: toTable(rows, comparison),
+      verdicts: [...toVerdicts(goals(rounds)), ...cautions],
+    };
   },
 };
 
@@ -135,6 +143,17 @@ const goals = (rounds: readonly Round[]) =>
     unit: " readings/s",
     digits: 0,
   }));
+
+/** Before the run: with servers of their own the turns cannot tell later what is somebody else's. */
+function toCautions(): readonly string[] {
+  const [load = 0] = loadavg();
+  if (load < availableParallelism() / 2) return [];
+  return [
+    toCaution(
+      `the machine was busy already (load average ${load.toFixed(1)}): look at readings per CPU-s, not at readings/s`,
+    ),
+  ];
+}
 
 const toLine = (round: Round): string =>
   [

@@ -1,0 +1,152 @@
+// Sinks that write to a server. Each turn has a new one, which the process that starts the turn starts and ends.
+
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { Entry } from "../src/reading.ts";
+import { http } from "../src/sinks/http.ts";
+import { influx } from "../src/sinks/influx.ts";
+import { mqtt } from "../src/sinks/mqtt.ts";
+import { nats } from "../src/sinks/nats.ts";
+import { redis } from "../src/sinks/redis.ts";
+import { queryInflux, startInflux } from "../test/servers/influx.ts";
+import { startMosquitto } from "../test/servers/mosquitto.ts";
+import { startNats } from "../test/servers/nats.ts";
+import { startRedis } from "../test/servers/redis.ts";
+import { toData, toLine, toLines, toRow, type Target } from "./sinks-target.ts";
+
+const redisTarget: Target = {
+  name: "redis",
+  packages: ["@redis/client"],
+  start: () => startRedis(),
+  sink: ({ port }) => redis({ url: `redis://127.0.0.1:${port}` }),
+  async naive({ port }) {
+    const { createClient } = await import("@redis/client");
+    const client = createClient({ url: `redis://127.0.0.1:${port}` });
+    await client.connect();
+    const TRIM = { strategy: "MAXLEN", strategyModifier: "~", threshold: 1_000_000 } as const;
+    const row = (entry: Entry): unknown => {
+      const fields = Object.fromEntries(Object.entries(toRow(entry)).map(([name, value]) => [name, String(value)]));
+      return client.xAdd(`telemetry:${entry.reading.stream}`, "*", fields, { TRIM });
+    };
+    return {
+      row,
+      batch: (entries) => Promise.all(entries.map(row)),
+      [Symbol.asyncDispose]: async () => client.destroy(),
+    };
+  },
+};
+
+const mqttTarget: Target = {
+  name: "mqtt",
+  packages: ["mqtt", "mosquitto"],
+  start: () => startMosquitto({ lines: ["max_queued_messages 0", "max_inflight_messages 0"] }),
+  sink: ({ port }) => mqtt({ url: `mqtt://127.0.0.1:${port}` }),
+  async naive({ port }) {
+    const { connectAsync } = await import("mqtt");
+    const client = await connectAsync(`mqtt://127.0.0.1:${port}`, { protocolVersion: 5 });
+    const row = ({ offset, reading }: Entry): unknown => {
+      const userProperties = { gateway: "bench", offset: String(offset) };
+      return client.publishAsync(reading.topic, toData(reading), { qos: 1, properties: { userProperties } });
+    };
+    return {
+      row,
+      batch: (entries) => Promise.all(entries.map(row)),
+      [Symbol.asyncDispose]: () => client.endAsync(),
+    };
+  },
+};
+
+const importNats = async () => Promise.all([import("@nats-io/transport-node"), import("@nats-io/jetstream")]);
+
+const natsTarget: Target = {
+  name: "nats",
+  packages: ["@nats-io/jetstream"],
+  async start() {
+    const server = await startNats();
+    const [{ connect }, { jetstreamManager }] = await importNats();
+    const connection = await connect({ servers: `127.0.0.1:${server.port}` });
+    const manager = await jetstreamManager(connection);
+    await manager.streams.add({ name: "telemetry", subjects: ["telemetry.>"] });
+    await connection.close();
+    return server;
+  },
+  sink: ({ port }) => nats({ servers: [`nats://127.0.0.1:${port}`] }),
+  async naive({ port }) {
+    const [{ connect }, { jetstream }] = await importNats();
+    const connection = await connect({ servers: `127.0.0.1:${port}` });
+    const client = jetstream(connection);
+    const row = (entry: Entry): unknown =>
+      client.publish(`telemetry.${entry.reading.stream}.${entry.reading.deviceId}`, toLine(entry), {
+        msgID: `bench/${entry.offset}`,
+      });
+    return {
+      row,
+      batch: (entries) => Promise.all(entries.map(row)),
+      [Symbol.asyncDispose]: () => connection.close(),
+    };
+  },
+};
+
+const httpTarget: Target = {
+  name: "http",
+  packages: [],
+  async start() {
+    const server = createServer((request, response) => {
+      request.resume().once("end", () => response.writeHead(204).end());
+    }).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    return {
+      port: (server.address() as AddressInfo).port,
+      async [Symbol.asyncDispose]() {
+        server.closeAllConnections();
+        server.close();
+      },
+    };
+  },
+  sink: ({ port }) => http({ url: `http://127.0.0.1:${port}/` }),
+  async naive({ port }) {
+    const post = async (body: string): Promise<void> => {
+      const response = await fetch(`http://127.0.0.1:${port}/`, { method: "POST", body });
+      await response.arrayBuffer();
+    };
+    return {
+      row: (entry) => post(toLine(entry)),
+      batch: (entries) => post(toLines(entries)),
+      async [Symbol.asyncDispose]() {},
+    };
+  },
+};
+
+/** Numbers are fields, the device is a tag. */
+function toPoint({ offset, reading }: Entry): string {
+  const { metrics, ...others } = reading.data as Readonly<Record<string, Readonly<Record<string, number>>>>;
+  const fields = Object.entries({ ...others, ...metrics, offset }).map(([name, value]) => `${name}=${String(value)}`);
+  return `${reading.stream},device=${reading.deviceId} ${fields.join(",")} ${reading.time}\n`;
+}
+
+const influxTarget: Target = {
+  name: "influx",
+  packages: [],
+  async start() {
+    const server = await startInflux();
+    await queryInflux(server, "CREATE DATABASE telemetry");
+    return server;
+  },
+  sink: ({ port }) => influx({ url: `http://127.0.0.1:${port}`, api: "v1", database: "telemetry" }),
+  async naive({ port }) {
+    const post = async (body: string): Promise<void> => {
+      const url = `http://127.0.0.1:${port}/write?db=telemetry&precision=ms`;
+      const response = await fetch(url, { method: "POST", body });
+      if (!response.ok) throw new Error(await response.text());
+      await response.arrayBuffer();
+    };
+    return {
+      row: (entry) => post(toPoint(entry)),
+      batch: (entries) => post(entries.map(toPoint).join("")),
+      async [Symbol.asyncDispose]() {},
+    };
+  },
+};
+
+export const remoteTargets: readonly Target[] = [redisTarget, mqttTarget, natsTarget, httpTarget, influxTarget];
