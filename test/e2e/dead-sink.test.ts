@@ -71,12 +71,6 @@ test.skipIf(!isInstalled("redis-server"))(
     rmSync(join(dir, "hang"));
     await caughtUp(gateway);
 
-    console.log(
-      gateway.log
-        .filter((l) => l["consumer"])
-        .map((l) => JSON.stringify(l))
-        .join("\n"),
-    );
     const sent = warm.sent + before.sent + during.sent;
     console.log(toTable({ before, during, seenBefore, seenDuring, sent }));
     const everything = { found: sent, repeated: 0, missing: 0 };
