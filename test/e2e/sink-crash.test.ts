@@ -22,6 +22,8 @@ const KILLS = Number(env["SLUICE_SINK_KILLS"] ?? 8);
 /** A life ends when it has given so many acknowledgements at most. */
 const LONGEST_LIFE = 2_000;
 const LONGEST_DOWN_MS = 500;
+/** A life is longer than its sinks take to start; else it may end while they do. */
+const SETTLED_CHANCE = 0.75;
 const soon = "retry: { minimumMs: 20, maximumMs: 200 }";
 
 /** A sink and the server that it writes to. */
@@ -71,8 +73,9 @@ test.skipIf(!isInstalled("redis-server"))(
     const calls = destinations.map(({ call }) => call);
     const options = { dataDir: join(dir, "data"), mqttPort, config: fleetConfig({ sqlite: file }, {}, calls) };
     using fleet = openFleet({ port: mqttPort, devices: 20, seed });
+    const sinks = ["sqlite", ...destinations.map(({ name }) => name)];
     const servers = destinations.map(({ server }) => server);
-    const gateway = await killInTurn({ servers, options, fleet, random: createRandom(seed) });
+    const gateway = await killInTurn({ sinks, servers, options, fleet, random: createRandom(seed) });
     await fleet.settle();
     await caughtUp(gateway);
     await gateway.end("SIGTERM");
@@ -87,6 +90,7 @@ test.skipIf(!isInstalled("redis-server"))(
 );
 
 interface KillOptions {
+  readonly sinks: readonly string[];
   readonly servers: readonly Server[];
   readonly options: StartOptions;
   readonly fleet: Fleet;
@@ -94,8 +98,9 @@ interface KillOptions {
 }
 
 /** The gateway, then one of the servers, and so on; a server may be down while the gateway starts. */
-async function killInTurn({ servers, options, fleet, random }: KillOptions): Promise<GatewayProcess> {
+async function killInTurn({ sinks, servers, options, fleet, random }: KillOptions): Promise<GatewayProcess> {
   let gateway = await startGateway(options);
+  await allRun(gateway, sinks);
   onTestFinished(() => void gateway.end("SIGKILL"));
   let down: Server | undefined;
   for (let kill = 0; kill < KILLS; kill += 1) {
@@ -105,6 +110,7 @@ async function killInTurn({ servers, options, fleet, random }: KillOptions): Pro
       gateway = await startGateway(options);
       await down?.start();
       down = undefined;
+      if (random() < SETTLED_CHANCE) await allRun(gateway, sinks);
       continue;
     }
     const server = servers[Math.floor(kill / 2) % servers.length];
@@ -115,4 +121,10 @@ async function killInTurn({ servers, options, fleet, random }: KillOptions): Pro
   }
   await down?.start();
   return gateway;
+}
+
+async function allRun(gateway: GatewayProcess, sinks: readonly string[]): Promise<void> {
+  for (const sink of sinks) {
+    await gateway.waitForLog(({ consumer, state }) => consumer === sink && state === "running");
+  }
 }
