@@ -9,7 +9,7 @@ import type { Journal } from "../journal/journal.ts";
 import { toOffset } from "../reading.ts";
 import type { Message, Offset } from "../reading.ts";
 import { cursorsDir, inboxName } from "./protocol.ts";
-import type { Consumer, ErrorCounts, HandlerMessage, TakenAgain } from "./protocol.ts";
+import type { Consumer, ErrorCounts, HandlerMessage, TakenAgain, WorkerStatus } from "./protocol.ts";
 import { createRateMeter, toEtaSeconds } from "./rates.ts";
 import type { RateMeter } from "./rates.ts";
 import type { BackoffOptions } from "./retry.ts";
@@ -119,7 +119,7 @@ export async function openDispatcher(options: DispatcherOptions): Promise<Dispat
   let orphans: readonly Orphan[] = [...cursors].filter(([name]) => !configured.has(name));
   const trimming = createTrimming(() => leastDurable(supervised, orphans, journal.durable));
   const openedAt = Date.now();
-  const caughtUpAt = new Map<string, number>();
+  const seenWithoutLag = new Map<string, number>();
   const intake = createRateMeter();
 
   const supervised: readonly Supervised[] = consumers.map((consumer) => ({
@@ -155,11 +155,11 @@ export async function openDispatcher(options: DispatcherOptions): Promise<Dispat
     trimming.check();
   }
 
-  /** Seconds: by the record in hand; while none is in hand, since this consumer was last seen without lag. */
-  function lagSeconds(name: string, lagRecords: number, oldestReceivedAt: number | undefined): number {
+  /** Seconds: by the record in hand; while none is in hand, since this consumer had last caught up as it or we have seen. */
+  function lagSeconds(name: string, lagRecords: number, { oldestReceivedAt, caughtUpAt }: Ages): number {
     const now = Date.now();
-    if (lagRecords === 0) caughtUpAt.set(name, now);
-    const since = oldestReceivedAt ?? caughtUpAt.get(name) ?? openedAt;
+    if (lagRecords === 0) seenWithoutLag.set(name, now);
+    const since = oldestReceivedAt ?? Math.max(caughtUpAt ?? 0, seenWithoutLag.get(name) ?? openedAt);
     return lagRecords === 0 ? 0 : Math.max(0, now - since) / 1000;
   }
 
@@ -170,14 +170,14 @@ export async function openDispatcher(options: DispatcherOptions): Promise<Dispat
   return {
     status: () => [
       ...supervised.map(({ kind, name, supervisor: { status }, rate }): ConsumerStatus => {
-        const { oldestReceivedAt, ...figures } = status;
+        const { oldestReceivedAt, caughtUpAt, ...figures } = status;
         const lag = lagOf(status.position);
         return {
           name,
           kind,
           ...figures,
           ...lag,
-          lagSeconds: lagSeconds(name, lag.lagRecords, oldestReceivedAt),
+          lagSeconds: lagSeconds(name, lag.lagRecords, { oldestReceivedAt, caughtUpAt }),
           ratePerSecond: rate.perSecond,
           etaSeconds: toEtaSeconds(lag.lagRecords, rate.perSecond, intake.perSecond),
         };
@@ -263,6 +263,8 @@ async function keepFound(dir: string, orphans: readonly Orphan[]): Promise<reado
     ? orphans
     : orphans.filter(([name]) => files.includes(`${encodeURIComponent(name)}.cursor`));
 }
+
+type Ages = Pick<WorkerStatus, "oldestReceivedAt" | "caughtUpAt">;
 
 function toOrphanStatus(
   name: string,

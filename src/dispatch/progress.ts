@@ -36,13 +36,15 @@ export function createProgress({ cursor, post, intervalMs }: ProgressOptions): P
   const errors = { transient: 0, refused: 0, misconfigured: 0 };
   let lastError: string | undefined;
   let oldestReceivedAt: UnixMs | undefined;
+  let caughtUpAt: UnixMs | undefined;
   let timer: NodeJS.Timeout | undefined;
 
   function postNow(): void {
     clearTimeout(timer);
     timer = undefined;
     const { position, durable } = cursor;
-    post({ kind: "status", status: { state, position, durable, ...counts, errors, lastError, oldestReceivedAt } });
+    const status = { state, position, durable, ...counts, errors, lastError, oldestReceivedAt, caughtUpAt };
+    post({ kind: "status", status });
   }
   function touch(): void {
     timer ??= setTimeout(postNow, intervalMs);
@@ -72,7 +74,8 @@ export function createProgress({ cursor, post, intervalMs }: ProgressOptions): P
       touch();
     },
     holding(receivedAt) {
-      if (oldestReceivedAt === receivedAt) return;
+      if (receivedAt === undefined) caughtUpAt = Date.now();
+      else if (oldestReceivedAt === receivedAt) return;
       oldestReceivedAt = receivedAt;
       touch();
     },

@@ -71,6 +71,8 @@ export interface WorkerStatus {
   readonly lastError: string | undefined;
   /** When the oldest record was received that is in hand; undefined when it has caught up. */
   readonly oldestReceivedAt: UnixMs | undefined;
+  /** When it had last caught up; what is waiting now and not in hand was received later. */
+  readonly caughtUpAt: UnixMs | undefined;
 }
 
 export type FromWorker =

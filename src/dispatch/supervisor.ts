@@ -68,7 +68,12 @@ export function superviseWorker(options: SupervisorOptions): Supervisor {
   let earlier = nothing;
   let current: WorkerStatus | undefined;
   let lastEnd: WorkerEnd | undefined;
-  let last = { position: start, durable: start, lastError: undefined as string | undefined };
+  let last: Pick<WorkerStatus, "position" | "durable" | "lastError" | "caughtUpAt"> = {
+    position: start,
+    durable: start,
+    lastError: undefined,
+    caughtUpAt: undefined,
+  };
 
   function enter(next: ConsumerState, text: string): void {
     if (state === next && detail === text) return;
@@ -84,6 +89,7 @@ export function superviseWorker(options: SupervisorOptions): Supervisor {
       position: status.position,
       durable: status.durable,
       lastError: status.lastError ?? last.lastError,
+      caughtUpAt: status.caughtUpAt ?? last.caughtUpAt,
     };
     if (status.state === "running") enter("running", "");
     if (status.state === "retrying" || status.state === "misconfigured") enter(status.state, status.lastError ?? "");

@@ -11,20 +11,8 @@ export const startRedis = (tls?: Certificates): Promise<Server> =>
   startServer({
     command: "redis-server",
     args: ({ dir, port }) => {
-      const files = [
-        "--bind",
-        "127.0.0.1",
-        "--dir",
-        dir,
-        "--appendonly",
-        "yes",
-        "--appendfsync",
-        "always",
-        "--save",
-        "",
-        "--databases",
-        "1000",
-      ];
+      const kept = ["--dir", dir, "--appendonly", "yes", "--appendfsync", "always", "--save", ""];
+      const files = ["--bind", "127.0.0.1", "--databases", "1000", ...kept];
       if (tls === undefined) return [...files, "--port", String(port)];
       const own = ["--tls-cert-file", tls.server.cert, "--tls-key-file", tls.server.key];
       return [...files, "--port", "0", "--tls-port", String(port), ...own, "--tls-ca-cert-file", tls.ca];

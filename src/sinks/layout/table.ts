@@ -10,7 +10,7 @@ import type { SinkStream } from "../sink.ts";
  * What the cells of a column are beside null. text: string, well-formed and without U+0000. bigint: number, a safe integer. double: number, finite; neither is -0.
  * boolean: boolean. timestamp: number, milliseconds since 1970. json: string, JSON.
  */
-type ColumnType = "text" | "bigint" | "double" | "boolean" | "timestamp" | "json";
+export type ColumnType = "text" | "bigint" | "double" | "boolean" | "timestamp" | "json";
 export type Cell = string | number | boolean | null;
 /** A row: a cell for each column. */
 export type Cells = readonly Cell[];

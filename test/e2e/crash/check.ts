@@ -21,8 +21,14 @@ export interface Verdict {
 export const isBroken = ({ kind, lost, duplicated, reordered }: Verdict): boolean =>
   (lost > 0 && kind !== "qos0") || duplicated > 0 || reordered > 0;
 
-export function checkSink(sink: string, path: string, devices: readonly Device[]): readonly Verdict[] {
-  const found = readSequences(path);
+/** Numbers of messages by device, in the order of the journal or of the destination. */
+export type Sequences = ReadonlyMap<string, readonly number[]>;
+
+/** What is in the file of a sqlite sink. */
+export const checkSink = (sink: string, path: string, devices: readonly Device[]): readonly Verdict[] =>
+  checkSequences(sink, readSequences(path), devices);
+
+export function checkSequences(sink: string, found: Sequences, devices: readonly Device[]): readonly Verdict[] {
   return deviceKinds.map((kind) => {
     const verdicts = devices
       .filter((device) => device.kind === kind)
@@ -41,16 +47,19 @@ export function checkSink(sink: string, path: string, devices: readonly Device[]
   });
 }
 
-/** By device, in the order of the journal. */
-function readSequences(path: string): ReadonlyMap<string, readonly number[]> {
+function readSequences(path: string): Sequences {
   using database = new DatabaseSync(path, { readOnly: true });
   const rows = database.prepare(`SELECT device, data ->> 'seq' AS seq FROM readings ORDER BY "offset"`);
+  return toSequences(rows.iterate());
+}
+
+/** Of rows with a device and a number. */
+export function toSequences(rows: Iterable<Readonly<Record<string, unknown>>>): Sequences {
   const found = new Map<string, number[]>();
-  for (const row of rows.iterate()) {
-    const device = String(row["device"]);
-    const sequences = found.get(device);
-    if (sequences === undefined) found.set(device, [Number(row["seq"])]);
-    else sequences.push(Number(row["seq"]));
+  for (const { device, seq } of rows) {
+    const sequences = found.get(String(device));
+    if (sequences === undefined) found.set(String(device), [Number(seq)]);
+    else sequences.push(Number(seq));
   }
   return found;
 }
