@@ -154,7 +154,7 @@ describe.skipIf(!isInstalled("kcat"))("the kafka sink and a broker that", () => 
   });
 
   test("refuses the password and leaves the connection open: nothing keeps the process alive", async () => {
-    const server = await start({ users: { writer: "secret" } });
+    const server = await start({ users: { writer: "secret" }, keepsConnections: true });
     expect(await once(startClient(server, "login"), "exit")).toEqual([0, null]);
   });
 
