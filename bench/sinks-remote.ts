@@ -6,10 +6,12 @@ import type { AddressInfo } from "node:net";
 import type { Entry } from "../src/reading.ts";
 import { http } from "../src/sinks/http.ts";
 import { influx } from "../src/sinks/influx.ts";
+import { kafka } from "../src/sinks/kafka.ts";
 import { mqtt } from "../src/sinks/mqtt.ts";
 import { nats } from "../src/sinks/nats.ts";
 import { redis } from "../src/sinks/redis.ts";
 import { queryInflux, startInflux } from "../test/servers/influx.ts";
+import { startKafka } from "../test/servers/kafka.ts";
 import { startMosquitto } from "../test/servers/mosquitto.ts";
 import { startNats } from "../test/servers/nats.ts";
 import { startRedis } from "../test/servers/redis.ts";
@@ -88,6 +90,31 @@ const natsTarget: Target = {
   },
 };
 
+/** Of librdkafka's mock of a broker, which stores in memory. */
+const kafkaTarget: Target = {
+  name: "kafka",
+  packages: ["@platformatic/kafka"],
+  start: () => startKafka(),
+  sink: ({ port }) => kafka({ brokers: [`127.0.0.1:${port}`] }),
+  async naive({ port }) {
+    const { Producer, stringSerializers } = await import("@platformatic/kafka");
+    const options = { clientId: "bench", bootstrapBrokers: [`127.0.0.1:${port}`], autocreateTopics: true };
+    const producer = new Producer({ ...options, serializers: stringSerializers });
+    const send = (entries: readonly Entry[]): unknown =>
+      producer.send({
+        messages: entries.map((entry) => ({
+          topic: `telemetry.${entry.reading.stream}`,
+          key: entry.reading.deviceId,
+          value: toLine(entry),
+          headers: { gateway: "bench", offset: String(entry.offset) },
+          timestamp: BigInt(entry.reading.time),
+        })),
+        acks: -1,
+      });
+    return { row: (entry) => send([entry]), batch: send, [Symbol.asyncDispose]: () => producer.close() };
+  },
+};
+
 const httpTarget: Target = {
   name: "http",
   packages: [],
@@ -149,4 +176,11 @@ const influxTarget: Target = {
   },
 };
 
-export const remoteTargets: readonly Target[] = [redisTarget, mqttTarget, natsTarget, httpTarget, influxTarget];
+export const remoteTargets: readonly Target[] = [
+  redisTarget,
+  mqttTarget,
+  natsTarget,
+  kafkaTarget,
+  httpTarget,
+  influxTarget,
+];
