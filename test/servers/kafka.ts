@@ -52,6 +52,8 @@ export async function startKafka(options: ForwarderOptions = {}): Promise<KafkaS
   return {
     ...server,
     forwarder,
+    // kcat waits for input before it obeys another signal, and has nothing to put in order.
+    stop: () => server.stop("SIGKILL"),
     freeze() {
       server.freeze();
       forwarder.freeze(true);
