@@ -5,7 +5,7 @@
 //   mark 16 B      offset + 1 as f64, 0: nothing in hand | calls begun u32: in how many lives of a worker | check u32: ~calls
 //
 // Marks are written without a sync: they outlive the process, which is what can be an entry's fault, and not the machine. A
-// mark costs 1–2 µs (two a call), so that each call can have one.
+// mark costs some 3 µs, and a call writes two.
 
 import { closeSync, constants, mkdirSync, openSync, readFileSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
@@ -91,8 +91,10 @@ export function openHand({ file, gateway, places, from, forgiven }: HandOptions)
   };
 }
 
+const mark = Buffer.alloc(markBytes);
+
+/** Valid until the next call. */
 function toMark(offset: Offset, calls: number): Buffer {
-  const mark = Buffer.alloc(markBytes);
   mark.writeDoubleLE(offset + 1, 0);
   mark.writeUInt32LE(calls, 8);
   mark.writeUInt32LE(~calls >>> 0, 12);
