@@ -71,9 +71,9 @@ function inTransaction<Result>(db: DatabaseSync, work: () => Result): Result {
   }
 }
 
-/** SQLite has done so itself after a full disk and the like. */
+/** SQLite has done so itself after a full disk and the like, and when it was closed. */
 export function rollBack(db: DatabaseSync): void {
-  if (db.isTransaction) db.exec("ROLLBACK");
+  if (db.isOpen && db.isTransaction) db.exec("ROLLBACK");
 }
 
 /** Of one sink. */
