@@ -1,9 +1,10 @@
 // PostgreSQL from Debian, in a folder of its own, on a port and on a Unix domain socket in that folder. fsync is on.
 
 import { execFile } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { chmod, chown, copyFile, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { getuid } from "node:process";
+import { getuid, kill } from "node:process";
 import { promisify } from "node:util";
 import { Client, type ClientConfig } from "pg";
 import type { Certificate } from "./certificates.ts";
@@ -81,7 +82,19 @@ export async function startPostgres({ settings = [], tls, access, authority }: P
       await client.end();
     },
   });
-  return { ...server, start: () => startAgain(server) };
+  return {
+    ...server,
+    start: () => startAgain(server),
+    freeze: () => signalAll(server, "SIGSTOP"),
+    thaw: () => signalAll(server, "SIGCONT"),
+  };
+}
+
+/** Each connection has a process of its own, a child of the one that listens. */
+function signalAll({ dir }: Server, signal: "SIGSTOP" | "SIGCONT"): void {
+  const [pid = ""] = readFileSync(join(dir, "data/postmaster.pid"), "utf8").split("\n");
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ");
+  for (const one of [pid, ...children].filter((text) => text !== "")) kill(Number(one), signal);
 }
 
 /** After SIGKILL of the postmaster its other processes go on for a moment, and no new one may start until they have noticed. */

@@ -44,9 +44,12 @@ describe.skipIf(!hasPostgres())("with PostgreSQL", () => {
     await server[Symbol.asyncDispose]();
   });
 
+  // What its server does to it is in postgres-trouble.test.ts.
   describeSink("postgres", {
     open: (context) => databases.openSink(context),
     rows: (context) => databases.readings(context),
+    once: "exactly",
+    parks: ["NUL", "lone surrogates"],
   });
 
   describe("the postgres sink", () => {
