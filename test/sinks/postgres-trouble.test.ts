@@ -1,4 +1,4 @@
-// What may go wrong between the sink and a PostgreSQL of its own, which it kills, freezes and locks. fsync is on.
+// What may go wrong between the sink and a PostgreSQL of its own, which it kills, freezes and locks.
 
 import { once } from "node:events";
 import { connect, createServer } from "node:net";

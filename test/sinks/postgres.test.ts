@@ -36,8 +36,7 @@ const climate = (schema: z.ZodType): readonly SinkStream[] => [
 
 describe.skipIf(!hasPostgres())("with PostgreSQL", () => {
   beforeAll(async () => {
-    // What is durable is for postgres-trouble.test.ts.
-    server = await startPostgres({ settings: ["fsync=off"] });
+    server = await startPostgres();
     databases = createDatabases(server);
   });
   afterAll(async () => {
