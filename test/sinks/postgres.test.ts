@@ -47,6 +47,11 @@ describe.skipIf(!hasPostgres())("with PostgreSQL", () => {
   describeSink("postgres", {
     open: (context) => databases.openSink(context),
     rows: (context) => databases.readings(context),
+    once: "exactly",
+    server: () => server,
+    openAt: (context, { port }) => databases.openSink(context, { port }),
+    survives: "SIGKILL",
+    parks: ["NUL", "lone surrogates"],
   });
 
   describe("the postgres sink", () => {
