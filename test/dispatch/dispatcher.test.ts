@@ -69,7 +69,7 @@ describe("a sink", () => {
     await reaches(dispatcher, "sqlite", 500);
     await expect.poll(() => totalErrors(statusOf(dispatcher, "dead")), patiently).toBeGreaterThan(2);
     expect(statusOf(dispatcher, "dead")).toMatchObject({
-      state: "retrying",
+      state: "misconfigured",
       position: 0,
       lagRecords: 500,
       delivered: 0,
