@@ -21,7 +21,7 @@ import { layoutSetting, toRows } from "./layout/layout.ts";
 import type { Cells, Layout, Table } from "./layout/table.ts";
 import { defineSink, SinkError } from "./sink.ts";
 import type { Sink, SinkContext, Written } from "./sink.ts";
-import { createCursor, createInserter, prepareFile, rollBack } from "./sqlite-tables.ts";
+import { beginWriting, codeOf, createCursor, createInserter, prepareFile, rollBack } from "./sqlite-tables.ts";
 
 const sqliteSettings = z.strictObject({
   path: z
@@ -53,8 +53,6 @@ export const sqlite = defineSink({
 
 /** How long a lock of another process or sink blocks this thread. */
 const BUSY_MS = 250;
-/** So long the write lock is asked for; after that it is an error, and retried with backoff. */
-const LOCK_MS = 2_000;
 /**
  * So long the lock is free after a long transaction: another writer looks for it some times in a quarter of a second, and
  * without a pause it would find it taken nearly always.
@@ -83,7 +81,7 @@ async function openSqlite(path: string, layout: Layout, context: SinkContext): P
     await mkdir(dirname(path), { recursive: true });
     db = new DatabaseSync(path, { timeout: BUSY_MS });
     db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; ${TUNING}`);
-    const tables = prepareFile(db, layout, context.streams, (text) => context.warn(`${path}: ${text}`));
+    const tables = await prepareFile(db, layout, context.streams, (text) => context.warn(`${path}: ${text}`));
     return createSink(db, path, tables, context);
   } catch (cause) {
     db?.close();
@@ -105,23 +103,8 @@ function createSink(
 
   async function begin(signal: AbortSignal): Promise<void> {
     if (db.isTransaction) return;
-    const untilMs = performance.now() + LOCK_MS;
-    while (!isBegun(performance.now() >= untilMs)) {
-      await setTimeout(1);
-      signal.throwIfAborted();
-    }
+    await beginWriting(db, signal);
     held = { rows: 0, characters: 0, since: performance.now() };
-  }
-
-  /** False: another has the lock. */
-  function isBegun(isLastTry: boolean): boolean {
-    try {
-      db.exec("BEGIN IMMEDIATE");
-      return true;
-    } catch (cause) {
-      if (isLastTry || codeOf(cause) !== SQLITE_BUSY) throw cause;
-      return false;
-    }
   }
 
   function insert(table: Table, rows: readonly Cells[]): void {
@@ -166,7 +149,13 @@ function createSink(
   }
 
   return {
-    position: () => Promise.resolve(cursor.read(gateway)),
+    async position() {
+      try {
+        return await cursor.read(gateway);
+      } catch (cause) {
+        throw explain(path, cause);
+      }
+    },
     async write(batch, signal) {
       try {
         signal.throwIfAborted();
@@ -197,11 +186,7 @@ const hints: Readonly<Record<number, string>> = {
   26: "It is another kind of file: give another path, or move it away.",
 };
 
-const SQLITE_BUSY = 5;
 const passing: ReadonlySet<number> = new Set([5, 6, 10, 13]);
-
-/** The primary result code; 0 of what is no error of SQLite. */
-const codeOf = (error: unknown): number => ((error as { readonly errcode?: number }).errcode ?? 0) & 0xff;
 
 function explain(path: string, cause: unknown): Error {
   const error = toError(cause);
