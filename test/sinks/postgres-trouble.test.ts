@@ -5,7 +5,6 @@ import { connect, createServer } from "node:net";
 import type { Socket } from "node:net";
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { toOffset } from "../../src/reading.ts";
-import { postgres } from "../../src/sinks/postgres/postgres.ts";
 import type { Sink, SinkContext } from "../../src/sinks/sink.ts";
 import { makeBatch, openContext } from "../contract/sink.ts";
 import { hasPostgres, startPostgres } from "../servers/postgres.ts";
@@ -58,55 +57,6 @@ describe.skipIf(!hasPostgres())("the postgres sink", () => {
       await expect(open({ host: context.dataDir })).rejects.toThrow(`${context.dataDir}, port`);
     });
 
-    test("rejects after a restart of the server, and goes on with a new connection where it was", async () => {
-      await using sink = await open();
-      await sink.write(makeBatch([0, 1]), never);
-      await server.stop("SIGINT");
-      await server.start();
-      await expect(sink.write(makeBatch([2, 3]), never)).rejects.toThrow(`127.0.0.1:${server.port}`);
-      await using again = await open();
-      expect(await again.position?.()).toBe(2);
-      await again.write(makeBatch([2, 3]), never);
-      expect(await offsets()).toEqual([0, 1, 2, 3]);
-    });
-
-    test("has every reading exactly once, however often the server is killed in mid-write", async () => {
-      const total = 40_000;
-      const size = 1_000;
-      let opened = 0;
-      const killed = Promise.withResolvers<void>();
-      const ended = new AbortController();
-      onTestFinished(() => ended.abort());
-      const writing = (async () => {
-        for (;;) {
-          try {
-            await using sink = await open();
-            opened += 1;
-            let from = Number((await sink.position?.()) ?? 0);
-            while (from < total) {
-              await sink.write(makeBatch(range(from, from + size)), never);
-              from += size;
-              // The last one waits for the last kill.
-              if (from === total - size) await killed.promise;
-            }
-            return;
-          } catch (cause) {
-            if (ended.signal.aborted || !String(cause).includes("127.0.0.1")) throw cause;
-          }
-        }
-      })();
-      const written = async (): Promise<number> => (await offsets().catch(() => [])).length;
-      for (let kill = 1; kill <= 4; kill += 1) {
-        while ((await written()) < kill * 8_000);
-        await server.stop("SIGKILL");
-        await server.start();
-      }
-      killed.resolve();
-      await writing;
-      expect(opened).toBeGreaterThan(4);
-      expect(await offsets()).toEqual(range(0, total));
-    });
-
     test("writes nothing of a batch of which the server got a part only", async () => {
       await using proxy = await openProxy();
       await using sink = await open({ port: proxy.port });
@@ -130,38 +80,6 @@ describe.skipIf(!hasPostgres())("the postgres sink", () => {
       await using again = await open();
       expect(await again.position?.()).toBe(3);
     });
-
-    test("obeys its signal while the server is frozen, and what was sent is not written twice", async () => {
-      await using sink = await open();
-      await sink.write(makeBatch([0]), never);
-      const pid = Number(
-        (await ask("SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'sluice%'"))[0]?.["pid"],
-      );
-      process.kill(pid, "SIGSTOP");
-      server.freeze();
-      onTestFinished(() => server.thaw());
-      const abort = new AbortController();
-      const written = sink.write(makeBatch([1, 2]), abort.signal);
-      abort.abort(new Error("enough"));
-      await expect(written).rejects.toThrow("enough");
-      await sink[Symbol.asyncDispose]();
-      process.kill(pid, "SIGCONT");
-      server.thaw();
-      await using again = await open();
-      const from = Number(await again.position?.());
-      await again.write(makeBatch(range(from, 3)), never).catch(() => {});
-      await using last = await open();
-      await last.write(makeBatch(range(Number(await last.position?.()), 3), 3), never);
-      expect(await offsets()).toEqual([0, 1, 2]);
-    });
-
-    test("gives up opening while the server is frozen when its worker does", async () => {
-      server.freeze();
-      onTestFinished(() => server.thaw());
-      const opening = postgres({ host: server.host, port: server.port }).sink;
-      const late = opening.open(opening.settings.parse({ host: server.host, port: server.port }), context);
-      await expect(late).rejects.toMatchObject({ kind: "transient", message: /does not answer/ });
-    }, 40_000);
   });
 
   describe("beside another writer of the same position", () => {
