@@ -19,6 +19,7 @@ const faults: readonly { readonly name: string; readonly fault: Fault; readonly 
   { name: "is far too slow", fault: { kind: "slow", bytesPerSecond: 50 }, silent: true },
   { name: "resets connections", fault: { kind: "reset" } },
   { name: "is not there", fault: { kind: "refused" } },
+  { name: "is cut off in mid-request", fault: { kind: "cut", requestBytes: 100 } },
   { name: "is cut off before it answers", fault: { kind: "cut", answerBytes: 0 } },
   { name: "is cut off in mid-answer", fault: { kind: "cut", answerBytes: 1 } },
 ];
@@ -165,34 +166,39 @@ export function describeServer(tested: SinkUnderTest & Required<Pick<SinkUnderTe
   test(`that has everything in order, however often its server is ended in mid-write (${survives})`, async () => {
     const context = await openContext();
     const server = await serverOf(context);
-    const total = 3_000;
-    const progress = { cursor: 0, opened: 0 };
-    const writing = writeThrough(open, context, progress, total);
-    for (const share of [0.2, 0.4, 0.6, 0.8]) {
-      while (progress.cursor < total * share) await setImmediate();
+    const writing = { cursor: 0, opened: 0, total: 3_000, mayEnd: Promise.withResolvers<void>() };
+    const written = writeThrough(open, context, writing);
+    for (let end = 1; end <= 4; end += 1) {
+      while (writing.opened < end || writing.cursor < (end * writing.total) / 5) await setImmediate();
       await server.stop(survives);
       await server.start();
     }
-    await writing;
-    expect(progress.opened).toBeGreaterThan(4);
-    expect((await readOnce(tested, context)).map(({ offset }) => offset)).toEqual(range(0, total));
+    writing.mayEnd.resolve();
+    await written;
+    expect(writing.opened).toBeGreaterThan(4);
+    expect((await readOnce(tested, context)).map(({ offset }) => offset)).toEqual(range(0, writing.total));
   });
 }
 
+interface Writing {
+  cursor: number;
+  opened: number;
+  readonly total: number;
+  /** The last batch waits for it. */
+  readonly mayEnd: PromiseWithResolvers<void>;
+}
+
 /** In batches of 50, opening the sink anew whenever it throws. */
-async function writeThrough(
-  open: SinkUnderTest["open"],
-  context: SinkContext,
-  progress: { cursor: number; opened: number },
-  total: number,
-): Promise<void> {
-  while (progress.cursor < total) {
+async function writeThrough(open: SinkUnderTest["open"], context: SinkContext, writing: Writing): Promise<void> {
+  const { total, mayEnd } = writing;
+  while (writing.cursor < total) {
     try {
       await using sink = await open(context);
-      progress.opened += 1;
-      progress.cursor = (await sink.position?.()) ?? progress.cursor;
-      for (; progress.cursor < total; progress.cursor += 50) {
-        await deliverAll(sink, makeBatch(range(progress.cursor, progress.cursor + 50)));
+      writing.opened += 1;
+      writing.cursor = (await sink.position?.()) ?? writing.cursor;
+      for (; writing.cursor < total; writing.cursor += 50) {
+        if (writing.cursor + 50 >= total) await mayEnd.promise;
+        await deliverAll(sink, makeBatch(range(writing.cursor, writing.cursor + 50)));
       }
     } catch {
       await setImmediate();

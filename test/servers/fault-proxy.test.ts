@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { connect, createServer, type AddressInfo, type Socket } from "node:net";
-import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { openFaultProxy, type FaultProxy } from "./fault-proxy.ts";
 
 /** What the server was given. */
@@ -94,6 +94,15 @@ describe("the fault proxy", () => {
     socket.write("def");
     expect([await answer, await failed]).toEqual(["DE", reset]);
     expect(received).toBe("abcdef");
+  });
+
+  test("gives the server a part of a request", async () => {
+    const socket = await open();
+    await proxy.set({ kind: "cut", requestBytes: 2 });
+    const failed = failure(socket);
+    socket.write("abc");
+    expect(await failed).toEqual(reset);
+    await vi.waitFor(() => expect(received).toBe("ab"));
   });
 
   test("lets so many bytes a second pass", async () => {

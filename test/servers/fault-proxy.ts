@@ -8,13 +8,13 @@ import { findPort } from "./server.ts";
 
 /**
  * none: bytes pass. hang: connections and bytes are taken, and nothing passes in either direction. reset: connections are
- * reset, also each new one. slow: so many bytes a second pass in each direction of a connection. cut: the server is given
- * everything, and a connection is reset behind so many bytes of its answers, counted from now on. refused: nobody listens.
+ * reset, also each new one. slow: so many bytes a second pass in each direction of a connection. cut: a connection is reset
+ * behind so many bytes of its requests or of its answers, counted from now on. refused: nobody listens.
  */
 export type Fault =
   | { readonly kind: "none" | "hang" | "reset" | "refused" }
   | { readonly kind: "slow"; readonly bytesPerSecond: number }
-  | { readonly kind: "cut"; readonly answerBytes: number };
+  | { readonly kind: "cut"; readonly requestBytes?: number; readonly answerBytes?: number };
 
 export interface FaultProxy extends AsyncDisposable {
   readonly host: string;
@@ -37,7 +37,8 @@ export interface FaultProxy extends AsyncDisposable {
 interface Link {
   readonly client: Socket;
   readonly server: Socket;
-  answerBytes: number;
+  /** Since the fault was set. */
+  passed: { request: number; answer: number };
   hasLost: boolean;
 }
 
@@ -57,7 +58,7 @@ export async function openFaultProxy(target: { readonly host: string; readonly p
   function accept(client: Socket): void {
     accepted += 1;
     const server = new Socket({ allowHalfOpen: true });
-    const link: Link = { client, server, answerBytes: 0, hasLost: false };
+    const link: Link = { client, server, passed: { request: 0, answer: 0 }, hasLost: false };
     links.add(link);
     client.on("close", () => {
       links.delete(link);
@@ -91,7 +92,6 @@ export async function openFaultProxy(target: { readonly host: string; readonly p
   }
 
   async function pass(link: Link, chunk: Buffer, to: Socket): Promise<void> {
-    const isAnswer = to === link.client;
     for (let at = 0; at < chunk.length;) {
       const rest = chunk.subarray(at);
       const now = fault;
@@ -109,9 +109,10 @@ export async function openFaultProxy(target: { readonly host: string; readonly p
           break;
         }
         case "cut": {
-          if (!isAnswer) return write(to, rest);
-          const piece = rest.subarray(0, now.answerBytes - link.answerBytes);
-          link.answerBytes += piece.length;
+          const direction = to === link.client ? "answer" : "request";
+          const most = now[`${direction}Bytes`] ?? Number.POSITIVE_INFINITY;
+          const piece = rest.subarray(0, most - link.passed[direction]);
+          link.passed[direction] += piece.length;
           await write(to, piece);
           if (piece.length === rest.length) return;
           return breakLink(link);
@@ -130,7 +131,7 @@ export async function openFaultProxy(target: { readonly host: string; readonly p
   async function set(next: Fault): Promise<void> {
     fault = next;
     for (const link of links) {
-      link.answerBytes = 0;
+      link.passed = { request: 0, answer: 0 };
       if (isBreaking() || (link.hasLost && next.kind !== "hang")) breakLink(link);
     }
     if (next.kind === "refused") await close();
@@ -178,6 +179,9 @@ function breakLink({ client, server }: Link): void {
   server.destroy();
 }
 
-async function write(to: Socket, bytes: Buffer): Promise<void> {
-  if (bytes.length > 0 && !to.write(bytes)) await once(to, "drain");
+/** Resolves when the system has taken them. */
+function write(to: Socket, bytes: Buffer): Promise<void> {
+  return new Promise((resolve, reject) => {
+    to.write(bytes, (error) => (error === null || error === undefined ? resolve() : reject(error)));
+  });
 }

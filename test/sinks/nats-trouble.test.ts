@@ -1,11 +1,9 @@
 // What may go wrong between the sink and NATS servers of its own, which it kills, freezes and misconfigures.
 
 import { getActiveResourcesInfo } from "node:process";
-import { setImmediate } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { toOffset } from "../../src/reading.ts";
 import { nats } from "../../src/sinks/nats.ts";
-import { SinkError } from "../../src/sinks/sink.ts";
 import type { Sink, SinkContext } from "../../src/sinks/sink.ts";
 import { makeBatch, makeEntry, openContext } from "../contract/sink.ts";
 import { startNats } from "../servers/nats.ts";
@@ -13,8 +11,6 @@ import { findPort, isInstalled } from "../servers/server.ts";
 import type { Server } from "../servers/server.ts";
 import { addStream, manage, readOffsets } from "./nats-streams.ts";
 
-/** Before the sink gives up waiting for an acknowledgement. */
-const soon = { timeout: 9_000 };
 const never = new AbortController().signal;
 let server: Server;
 let context: SinkContext;
@@ -52,67 +48,6 @@ describe.skipIf(!isInstalled("nats-server"))("the nats sink", () => {
     await addStream(server, stream);
     await using sink = await openSink({ servers: [...gone, urlOf(server)] });
     expect(await sink.write(makeBatch([0]), never)).toEqual({ kind: "all" });
-  });
-
-  test("rejects after a restart of the server, and goes on with a new connection", soon, async () => {
-    await addStream(server, stream);
-    await using sink = await openSink();
-    await sink.write(makeBatch([0, 1]), never);
-    await server.stop();
-    await server.start();
-    const failed = sink.write(makeBatch([2, 3]), never);
-    await expect(failed).rejects.toThrow(urlOf(server));
-    await expect(failed).rejects.not.toMatchObject({ kind: "misconfigured" });
-    await using again = await openSink();
-    await again.write(makeBatch([2, 3]), never);
-    expect(await readOffsets(server, stream)).toEqual([0, 1, 2, 3]);
-  });
-
-  test("has every reading once and in order, however often the server is killed in mid-write", async () => {
-    await addStream(server, stream);
-    const total = 8_000;
-    let written = 0;
-    const writing = (async () => {
-      let opened = 0;
-      while (written < total) {
-        try {
-          await using sink = await openSink();
-          opened += 1;
-          while (written < total) {
-            await sink.write(makeBatch(range(written, written + 100)), never);
-            written += 100;
-          }
-        } catch (cause) {
-          const isHopeless = cause instanceof SinkError && cause.kind === "misconfigured";
-          if (isHopeless || !String(cause).includes(urlOf(server))) throw cause;
-        }
-      }
-      return opened;
-    })();
-    for (let kill = 1; kill <= 4; kill += 1) {
-      await expect.poll(() => written, { interval: 1, timeout: 30_000 }).toBeGreaterThan((total / 5) * kill);
-      await server.stop("SIGKILL");
-      await server.start();
-    }
-    expect(await writing).toBeGreaterThan(4);
-    expect(await readOffsets(server, stream)).toEqual(range(0, total));
-  });
-
-  test("obeys its signal while the server is frozen, and what was sent is not there twice", soon, async () => {
-    await addStream(server, stream);
-    await using sink = await openSink();
-    await sink.write(makeBatch([0]), never);
-    server.freeze();
-    onTestFinished(() => server.thaw());
-    const abort = new AbortController();
-    const written = sink.write(makeBatch([1, 2]), abort.signal);
-    await setImmediate();
-    abort.abort(new Error("enough"));
-    await expect(written).rejects.toThrow("enough");
-    server.thaw();
-    await using again = await openSink();
-    await again.write(makeBatch([1, 2]), never);
-    expect(await readOffsets(server, stream)).toEqual([0, 1, 2]);
   });
 
   test("closes at once while the server is frozen, and leaves no socket open when it does not answer", async () => {

@@ -67,43 +67,6 @@ describe.skipIf(!hasPostgres())("the postgres sink", () => {
       await expect(open({ host: context.dataDir })).rejects.toThrow(`${context.dataDir}, port`);
     });
 
-    test("has every reading exactly once, however often the server is killed in mid-write", async () => {
-      const total = 40_000;
-      const size = 1_000;
-      let opened = 0;
-      const killed = Promise.withResolvers<void>();
-      const ended = new AbortController();
-      onTestFinished(() => ended.abort());
-      const writing = (async () => {
-        for (;;) {
-          try {
-            await using sink = await open();
-            opened += 1;
-            let from = Number((await sink.position?.()) ?? 0);
-            while (from < total) {
-              await sink.write(makeBatch(range(from, from + size)), never);
-              from += size;
-              // The last one waits for the last kill.
-              if (from === total - size) await killed.promise;
-            }
-            return;
-          } catch (cause) {
-            if (ended.signal.aborted || !String(cause).includes("127.0.0.1")) throw cause;
-          }
-        }
-      })();
-      const written = async (): Promise<number> => (await offsets().catch(() => [])).length;
-      for (let kill = 1; kill <= 4; kill += 1) {
-        while ((await written()) < kill * 8_000);
-        await server.stop("SIGKILL");
-        await server.start();
-      }
-      killed.resolve();
-      await writing;
-      expect(opened).toBeGreaterThan(4);
-      expect(await offsets()).toEqual(range(0, total));
-    });
-
     test("writes nothing of a batch of which the server got a part only", async () => {
       await using proxy = await openProxy();
       await using sink = await open({ port: proxy.port });
