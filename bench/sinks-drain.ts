@@ -37,7 +37,7 @@ export async function measureDrain(options: DrainOptions, signal: AbortSignal): 
   const server = target.start === undefined ? undefined : stack.use(await target.start());
   const gateway = await startGateway({
     dataDir,
-    config: toConfig(target.name, target.call({ dir, port: server?.port ?? 0 })),
+    config: toConfig(target.call({ dir, port: server?.port ?? 0 })),
     env: { SLUICE_LOG_LEVEL: "info" },
   });
   stack.defer(async () => void (await gateway.end("SIGTERM")));
@@ -56,8 +56,8 @@ async function fill(dir: string, records: number): Promise<void> {
   }
 }
 
-const toConfig = (kind: string, sink: string): string => `
-  import { defineGateway, defineStream, json, ${kind}, z } from "sluice";
+const toConfig = (sink: string): string => `
+  import { defineGateway, defineStream, json, postgres, sqlite, z } from "sluice";
   const climate = defineStream({
     name: "climate", topic: "devices/{device}/telemetry", codec: json, time: (data) => data.ts,
     schema: z.looseObject({ ts: z.number().int(), seq: z.number().int(), metrics: z.record(z.string(), z.number()) }),

@@ -9,17 +9,17 @@ import { sqlite } from "../src/sinks/sqlite.ts";
 import { stdout } from "../src/sinks/stdout.ts";
 import { toLine, toLines, toRow, type Target } from "./sinks-target.ts";
 
-const sqliteTarget: Target = {
-  name: "sqlite",
+const createSqliteTarget = (name: string, index: "device" | "none"): Target => ({
+  name,
   packages: ["sqlite"],
-  sink: ({ dir }) => sqlite({ path: join(dir, "telemetry.db") }),
-  call: ({ dir }) => `sqlite({ path: ${JSON.stringify(join(dir, "telemetry.db"))} })`,
+  sink: ({ dir }) => sqlite({ path: join(dir, "telemetry.db"), index }),
+  call: ({ dir }) => `sqlite({ path: ${JSON.stringify(join(dir, "telemetry.db"))}, index: "${index}" })`,
   async naive({ dir }) {
     const db = new DatabaseSync(join(dir, "naive.db"));
     db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
       CREATE TABLE readings (gateway TEXT, "offset" INTEGER, stream TEXT, device TEXT, topic TEXT, time INTEGER,
-        received_at INTEGER, data TEXT, PRIMARY KEY (gateway, "offset"));
-      CREATE INDEX by_device ON readings (stream, device, time)`);
+        received_at INTEGER, data TEXT, PRIMARY KEY (gateway, "offset"))`);
+    if (index === "device") db.exec("CREATE INDEX by_device ON readings (stream, device, time)");
     const insert = db.prepare("INSERT OR IGNORE INTO readings VALUES (?, ?, ?, ?, ?, ?, ?, ?)");
     const row = (entry: Entry): unknown => insert.run(...Object.values(toRow(entry)));
     return {
@@ -32,7 +32,7 @@ const sqliteTarget: Target = {
       [Symbol.asyncDispose]: async () => db.close(),
     };
   },
-};
+});
 
 const ndjsonTarget: Target = {
   name: "ndjson",
@@ -99,4 +99,10 @@ const stdoutTarget: Target = {
   },
 };
 
-export const localTargets: readonly Target[] = [sqliteTarget, ndjsonTarget, parquetTarget, stdoutTarget];
+export const localTargets: readonly Target[] = [
+  createSqliteTarget("sqlite", "device"),
+  createSqliteTarget("sqlite without index", "none"),
+  ndjsonTarget,
+  parquetTarget,
+  stdoutTarget,
+];

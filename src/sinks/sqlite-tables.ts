@@ -28,20 +28,26 @@ const steps: readonly string[] = [
    INSERT INTO sluice_cursor SELECT gateway, '', "offset" FROM sluice_cursor_1; DROP TABLE sluice_cursor_1`,
 ];
 
+/** Of the tables that are made. */
+export interface TableSettings {
+  readonly layout: Layout;
+  readonly index: "device" | "none";
+}
+
 /**
  * Makes or upgrades what every file has and the tables for the readings of `streams`, or else changes nothing. The tables are
  * by stream.
  */
 export function prepareFile(
   db: DatabaseSync,
-  layout: Layout,
+  { layout, index }: TableSettings,
   streams: readonly LayoutStream[],
   warn: (text: string) => void,
 ): Promise<ReadonlyMap<string, Table>> {
   return inTransaction(db, () => {
     upgrade(db);
     const tables = createTables(layout, streams);
-    const fitted = new Map([...new Set(tables.values())].map((table) => [table, openTable(db, table, warn)]));
+    const fitted = new Map([...new Set(tables.values())].map((table) => [table, openTable(db, table, index, warn)]));
     return new Map([...tables].map(([stream, table]) => [stream, fitted.get(table) ?? table]));
   });
 }
@@ -130,10 +136,16 @@ export function createCursor(db: DatabaseSync, sink: string): FileCursor {
   };
 }
 
-function openTable(db: DatabaseSync, wanted: Table, warn: (text: string) => void): Table {
+function openTable(
+  db: DatabaseSync,
+  wanted: Table,
+  index: TableSettings["index"],
+  warn: (text: string) => void,
+): Table {
   const existing = readColumns(db, wanted.name);
   if (existing.size === 0) {
     db.exec(toDefinition(wanted));
+    if (index === "device") db.exec(toIndex(wanted));
     return wanted;
   }
   const { table, missing, unusable } = fit(wanted, existing);
@@ -187,11 +199,13 @@ const indexes: Readonly<Record<Layout, string>> = {
  * With rowids, the index has a row's number where it would have its key: with gateway ids of 36 characters a row costs a sixth
  * less CPU than WITHOUT ROWID, which tables of version 1 are.
  */
-function toDefinition({ name, layout, columns, key }: Table): string {
+function toDefinition({ name, columns, key }: Table): string {
   const lines = [...columns.map(toColumn), `PRIMARY KEY (${key.map(quoteName).join(", ")})`];
-  return `CREATE TABLE ${quoteName(name)} (${lines.join(", ")});
-    CREATE INDEX ${quoteName(`${name}_by_device`)} ON ${quoteName(name)} (${indexes[layout]})`;
+  return `CREATE TABLE ${quoteName(name)} (${lines.join(", ")})`;
 }
+
+const toIndex = ({ name, layout }: Table): string =>
+  `CREATE INDEX ${quoteName(`${name}_by_device`)} ON ${quoteName(name)} (${indexes[layout]})`;
 
 /** Rows of one call at most: beside SQLite's own work the call is most of what a row costs. */
 const ROWS_PER_CALL = 16;

@@ -18,10 +18,11 @@ import { z } from "zod";
 import { toError } from "../errors.ts";
 import type { Batch, Offset } from "../reading.ts";
 import { layoutSetting, toRows } from "./layout/layout.ts";
-import type { Cells, Layout, Table } from "./layout/table.ts";
+import type { Cells, Table } from "./layout/table.ts";
 import { defineSink, SinkError } from "./sink.ts";
 import type { Sink, SinkContext, Written } from "./sink.ts";
 import { beginWriting, codeOf, createCursor, createInserter, prepareFile, rollBack } from "./sqlite-tables.ts";
+import type { TableSettings } from "./sqlite-tables.ts";
 
 const sqliteSettings = z.strictObject({
   path: z
@@ -31,6 +32,12 @@ const sqliteSettings = z.strictObject({
     .optional()
     .describe("The database file, made with its folder when it does not exist; by default telemetry.db in dataDir."),
   layout: layoutSetting,
+  index: z
+    .enum(["device", "none"])
+    .default("device")
+    .describe(
+      "Of tables that are made: device: what a device sent is found quickly by time. none: rows can be found by gateway and offset only, and are written at about twice the speed; for archives. An index of your own may be added or dropped at any time.",
+    ),
 });
 
 /** Readings into a SQLite file. */
@@ -48,7 +55,7 @@ export const sqlite = defineSink({
     ],
     example: 'sqlite({ path: "data/telemetry.db", layout: "wide" })',
   },
-  open: ({ path, layout }, context) => openSqlite(path ?? join(context.dataDir, "telemetry.db"), layout, context),
+  open: ({ path, ...tables }, context) => openSqlite(path ?? join(context.dataDir, "telemetry.db"), tables, context),
 });
 
 /** How long a lock of another process or sink blocks this thread. */
@@ -75,13 +82,13 @@ const LONGEST_MS = 250;
 const TUNING = "PRAGMA cache_size = -32000; PRAGMA wal_autocheckpoint = 8000";
 
 /** Opens or makes the file. Rejects with a sentence that names it when it cannot be used, now or at all. */
-async function openSqlite(path: string, layout: Layout, context: SinkContext): Promise<Sink> {
+async function openSqlite(path: string, settings: TableSettings, context: SinkContext): Promise<Sink> {
   let db: DatabaseSync | undefined;
   try {
     await mkdir(dirname(path), { recursive: true });
     db = new DatabaseSync(path, { timeout: BUSY_MS });
     db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; ${TUNING}`);
-    const tables = await prepareFile(db, layout, context.streams, (text) => context.warn(`${path}: ${text}`));
+    const tables = await prepareFile(db, settings, context.streams, (text) => context.warn(`${path}: ${text}`));
     return createSink(db, path, tables, context);
   } catch (cause) {
     db?.close();

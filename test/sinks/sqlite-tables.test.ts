@@ -16,7 +16,7 @@ import type { Row } from "./layout/rows.ts";
 const never = new AbortController().signal;
 const fileOf = ({ dataDir }: SinkContext): string => join(dataDir, "telemetry.db");
 const openSink = (context: SinkContext, layout: Layout = "document"): Promise<Sink> =>
-  sqlite().sink.open({ path: undefined, layout }, context);
+  sqlite().sink.open({ path: undefined, layout, index: "device" }, context);
 
 function openFile(context: SinkContext): DatabaseSync {
   const db = new DatabaseSync(fileOf(context), { timeout: 5_000 });

@@ -11,8 +11,8 @@ import { describeSink, makeBatch, makeEntry, openContext } from "../contract/sin
 
 const never = new AbortController().signal;
 const fileOf = ({ dataDir }: SinkContext): string => join(dataDir, "telemetry.db");
-const openSink = (context: SinkContext, path?: string): Promise<Sink> =>
-  sqlite().sink.open({ path, layout: "document" }, context);
+const openSink = (context: SinkContext, path?: string, index = "device"): Promise<Sink> =>
+  sqlite().sink.open({ path, layout: "document", index }, context);
 
 function openReader(path: string, options: DatabaseSyncOptions = { readOnly: true }): DatabaseSync {
   const db = new DatabaseSync(path, options);
@@ -74,6 +74,19 @@ describe("the sqlite sink", () => {
         data: `{"ts":1007,"text":"ünï ' \\" 7"}`,
       },
     ]);
+  });
+
+  test.each([
+    ["device", ["readings_by_device"]],
+    ["none", []],
+  ])("makes its table with index %s", async (index, names) => {
+    const context = await openContext();
+    await using sink = await openSink(context, undefined, index);
+    await sink.write(makeBatch([7]), never);
+    const made = openReader(fileOf(context)).prepare(
+      "SELECT name FROM pragma_index_list('readings') WHERE origin = 'c'",
+    );
+    expect(made.all().map(({ name }) => name)).toEqual(names);
   });
 
   test("can be read by another process while it writes, with SQLite's JSON functions", async () => {
