@@ -26,9 +26,9 @@ export interface SinkUnderTest {
   readonly rows: (context: SinkContext) => Promise<readonly WrittenRow[]>;
   /**
    * exactly: the sink keeps its position with the rows. by key: the destination knows what comes again. at least: an entry
-   * may be there more than once, and counts where it was first. Default: exactly or by key.
+   * may be there more than once, and counts where it was first.
    */
-  readonly once?: "exactly" | "by key" | "at least";
+  readonly once: "exactly" | "by key" | "at least";
   /** Data of a reading that must be parked. Default: a BigInt, which JSON does not have. */
   readonly refuses?: unknown;
   /** What the destination gives back for data; default: what JSON makes of it. */

@@ -36,6 +36,7 @@ const byKey = (one: WrittenRow, other: WrittenRow): number =>
   one.gateway.localeCompare(other.gateway) || one.offset - other.offset;
 
 describeSink("files of parquet, layout wide,", {
+  once: "exactly",
   open: (context) => openSink(context, "wide"),
   rows: async (context) =>
     (await readRows(context))
@@ -50,6 +51,7 @@ describeSink("files of parquet, layout wide,", {
 });
 
 describeSink("files of parquet, layout narrow,", {
+  once: "exactly",
   open: (context) => openSink(context, "narrow"),
   rows: async (context) => {
     const readings = Map.groupBy(

@@ -1,10 +1,12 @@
+// What it writes; the contract of a sink, and what its server does to it, is in postgres-trouble.test.ts.
+
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { z } from "zod";
 import { toOffset } from "../../src/reading.ts";
 import type { Batch, Entry } from "../../src/reading.ts";
 import { postgres } from "../../src/sinks/postgres/postgres.ts";
 import type { SinkContext, SinkStream } from "../../src/sinks/sink.ts";
-import { describeSink, makeBatch, makeEntry, openContext } from "../contract/sink.ts";
+import { makeBatch, makeEntry, openContext } from "../contract/sink.ts";
 import { hasPostgres, startPostgres } from "../servers/postgres.ts";
 import type { Server } from "../servers/server.ts";
 import { createDatabases, type Databases } from "./postgres-database.ts";
@@ -41,14 +43,6 @@ describe.skipIf(!hasPostgres())("with PostgreSQL", () => {
   });
   afterAll(async () => {
     await server[Symbol.asyncDispose]();
-  });
-
-  // What its server does to it is in postgres-trouble.test.ts.
-  describeSink("postgres", {
-    open: (context) => databases.openSink(context),
-    rows: (context) => databases.readings(context),
-    once: "exactly",
-    parks: ["NUL", "lone surrogates"],
   });
 
   describe("the postgres sink", () => {

@@ -45,6 +45,7 @@ const withSchema = async (schema: z.ZodType): Promise<SinkContext & { readonly w
 };
 
 describeSink("sqlite with layout wide", {
+  once: "exactly",
   open: (context) => openSink(context, "wide"),
   rows: (context) =>
     Promise.resolve(
@@ -60,6 +61,7 @@ describeSink("sqlite with layout wide", {
 });
 
 describeSink("sqlite with layout narrow", {
+  once: "exactly",
   open: (context) => openSink(context, "narrow"),
   rows: (context) => {
     const rows = openFile(context).prepare("SELECT * FROM metrics ORDER BY gateway, offset").all() as readonly Row[];
