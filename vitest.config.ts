@@ -1,13 +1,13 @@
 import { defineConfig } from "vitest/config";
 
-/** Tests of one room with real threads or processes: they take seconds each. */
+/** Tests of one room with real threads, processes or servers: they take seconds each. */
 const threads = [
   "test/config/load.test.ts",
   "test/devices-sim/{fleet,main}.test.ts",
   "test/dispatch/{dispatcher,exactly-once,handlers,supervision}.test.ts",
   "test/intake/{checkpointer,restore}.test.ts",
   "test/journal/{crash,hung-files,journal,mutation,recovery}.test.ts",
-  "test/sinks/{files-crash,kafka-trouble,nats-cluster,postgres-trouble}.test.ts",
+  "test/sinks/{files-crash,files.property,http*,influx*,kafka*,mqtt*,nats*,postgres*,redis*,sqlite-tables,wires-tls}.test.ts",
 ];
 
 /**
