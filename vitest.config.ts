@@ -23,10 +23,12 @@ export default defineConfig({
           include: ["test/**/*.test.ts"],
           exclude: ["test/e2e/**", "test/fuzz/**", ...threads],
           testTimeout: 60_000,
+          maxWorkers: 2,
         },
       },
       {
-        test: { name: "threads", include: threads, testTimeout: 180_000, hookTimeout: 120_000 },
+        // They wait most of their time: for servers, clocks, disks.
+        test: { name: "threads", include: threads, testTimeout: 180_000, hookTimeout: 120_000, maxWorkers: 4 },
       },
       {
         test: {

@@ -317,11 +317,11 @@ describe("sluice sinks", () => {
     const first = await start({ config: config("z.number()", two), env });
     await publish(await connect(first), 1, 2, 3);
     await readRows(first, 3);
-    await until(async () => statusOf(await first.fetch("/"), "dead")["state"] === "retrying");
+    await until(async () => statusOf(await first.fetch("/"), "dead")["state"] === "misconfigured");
     const listed = await sluice("sinks", file);
     expect(listed).toMatchObject({ code: 0, stderr: "" });
     expect(listed.stdout).toMatch(/^NAME +KIND +STATE +LAG /);
-    expect(listed.stdout).toMatch(/\ndead +sink +retrying +3 .*\n {2}last error: .*unable to open database file/);
+    expect(listed.stdout).toMatch(/\ndead +sink +misconfigured +3 .*\n {2}last error: .*unable to open database file/);
     expect(await sluice("sinks", "forget", "dead", file)).toMatchObject({
       code: 1,
       stderr: `${file} has dead: remove it there first, and start the gateway again\n`,
