@@ -2,7 +2,8 @@
 
 import { connect as connectSocket } from "node:net";
 import { MqttClient } from "mqtt";
-import { spoil, type FaultKind } from "./faults.ts";
+import { rejectionOf, spoil, type FaultKind } from "./faults.ts";
+import type { DeviceLedger } from "./ledger/writer.ts";
 import type { SimOptions } from "./options.ts";
 import type { Sensor } from "./profiles.ts";
 import type { Random } from "./random.ts";
@@ -20,6 +21,7 @@ export interface DeviceParts {
   readonly random: Random;
   readonly schedule: Schedule;
   readonly tally: Tally;
+  readonly ledger: DeviceLedger | undefined;
   readonly events: DeviceEvents;
 }
 
@@ -83,6 +85,7 @@ export class Device {
       ...named("username", options.username, this.#parts.id),
       ...named("password", options.password, this.#parts.id),
     });
+    this.#parts.ledger?.watch(client);
     client.on("connect", ({ properties }) => this.#onConnect(properties?.receiveMaximum));
     client.on("close", () => this.#onClose());
     client.on("error", (error) => this.#onError(error));
@@ -166,7 +169,7 @@ export class Device {
   }
 
   #publish(): void {
-    const { options, tally, events, sensor, faults } = this.#parts;
+    const { options, tally, events, sensor, faults, ledger } = this.#parts;
     const ts = Date.now();
     const fault = faults();
     const telemetry = { ts, seq: this.#seq + 1, metrics: sensor(ts) };
@@ -175,6 +178,8 @@ export class Device {
     this.#sent += 1;
     this.#inFlight += 1;
     tally.sent(fault);
+    const spoilt = fault === undefined ? undefined : { kind: fault, reason: rejectionOf[fault] };
+    ledger?.announce({ seq: telemetry.seq, payload, fault: spoilt });
     const sentMs = performance.now();
     this.#client?.publish(this.#topic, payload, { qos: options.qos }, (error) => {
       this.#inFlight -= 1;

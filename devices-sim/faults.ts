@@ -17,6 +17,15 @@ const spoilers: Readonly<Record<FaultKind, (telemetry: Telemetry) => string>> = 
   "not-an-object": ({ metrics }) => JSON.stringify(Object.values(metrics)),
 };
 
+/** Why a gateway whose schema is that of the profile rejects each kind, in the words of Sluice. */
+export const rejectionOf: Readonly<Record<FaultKind, "undecodable" | "invalid">> = {
+  "malformed-json": "undecodable",
+  "wrong-type": "invalid",
+  "missing-seq": "invalid",
+  empty: "undecodable",
+  "not-an-object": "invalid",
+};
+
 export const faultKinds = Object.keys(spoilers) as readonly FaultKind[];
 
 /** The payload of a message spoilt in this way. */

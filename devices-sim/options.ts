@@ -1,8 +1,10 @@
 // The command line: every option with its unit, default and bound. Bad input is a value that names the option.
 
 import { availableParallelism } from "node:os";
+import { resolve } from "node:path";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { profileNames, type ProfileName } from "./profiles.ts";
+import { parseTarget, TARGETS, type Target } from "./verify/target.ts";
 
 /** What a fleet does. Plain data: it crosses to the worker threads. */
 export interface SimOptions {
@@ -43,6 +45,8 @@ export interface SimOptions {
   readonly giveUpMs: number;
   /** How long to wait at the end for outstanding acknowledgements. */
   readonly drainMs: number;
+  /** The folder where each thread writes what it sends and is told. */
+  readonly ledger: string | undefined;
 }
 
 /** How the command reports. */
@@ -52,8 +56,15 @@ export interface OutputOptions {
   readonly quiet: boolean;
 }
 
+/** Where to look, after the run, for what was acknowledged. */
+export interface VerifyOptions {
+  readonly targets: readonly Target[];
+  /** A sink that brings nothing new for so long has brought everything. */
+  readonly waitMs: number;
+}
+
 export type Parsed =
-  | { readonly kind: "run"; readonly sim: SimOptions; readonly output: OutputOptions }
+  | { readonly kind: "run"; readonly sim: SimOptions; readonly output: OutputOptions; readonly verify: VerifyOptions }
   /** The command line asked for help, or is wrong: nothing to run. Exit code 2 means wrong. */
   | { readonly kind: "told"; readonly exitCode: 0 | 2; readonly text: string };
 
@@ -102,6 +113,9 @@ interface Raw {
   readonly giveUp: number;
   readonly json?: string | true;
   readonly quiet?: true;
+  readonly ledger?: string;
+  readonly verify?: readonly Target[];
+  readonly verifyWait: number;
 }
 
 function createCommand(): Command {
@@ -173,14 +187,35 @@ function createCommand(): Command {
       "summary as one JSON object, to a file or to standard output (progress then on standard error)",
     )
     .option("--quiet", "no progress, no text summary")
+    .option("--ledger <folder>", "write down there every message and acknowledgement")
+    .addOption(
+      option("--verify <sink>", `compare the ledger with a sink afterwards, may be repeated: ${TARGETS}`).argParser(
+        targets,
+      ),
+    )
+    .addOption(verifyWait())
     .addHelpText("after", EPILOGUE);
 }
 
 const EPILOGUE = `
 Ctrl-C stops the devices, waits up to 5 s for outstanding acknowledgements and prints the summary; again ends at once.
-Exit code: 0 all acknowledged, 1 a message or connection failed, 2 wrong options.`;
+Exit code: 0 all acknowledged, 1 a message or connection failed or --verify found a broken promise, 2 wrong options.
+sluice-sim verify --help: compares the ledger of an earlier run.`;
 
 const option = (flags: string, description: string): Option => new Option(flags, description);
+
+/** Also of the command `verify`. */
+export const verifyWait = (): Option =>
+  option("--verify-wait <time>", "how long a sink may bring nothing new before what is missing counts as lost")
+    .argParser(duration)
+    .default(30_000, "30s");
+
+/** One more; for an option or argument that may be repeated. */
+export const targets = (text: string, before: readonly Target[] | undefined): readonly Target[] => {
+  const target = parseTarget(text);
+  if (target === undefined) throw new InvalidArgumentError(`expected ${TARGETS}.`);
+  return [...(before ?? []), target];
+};
 
 const wrong = (text: string): Parsed => ({ kind: "told", exitCode: 2, text: `error: ${text}\n` });
 
@@ -193,6 +228,9 @@ function toParsed(raw: Raw): Parsed {
   }
   if (raw.password !== undefined && raw.username === undefined) {
     return wrong("option '--password' needs '--username' [MQTT-3.1.2-22]");
+  }
+  if (raw.verify !== undefined && raw.ledger === undefined) {
+    return wrong("option '--verify' needs '--ledger': without it nobody knows what was acknowledged");
   }
   const sim: SimOptions = {
     host,
@@ -220,8 +258,10 @@ function toParsed(raw: Raw): Parsed {
     reconnectMs: raw.reconnect,
     giveUpMs: raw.giveUp,
     drainMs: 5000,
+    ledger: raw.ledger === undefined ? undefined : resolve(raw.ledger),
   };
-  return { kind: "run", sim, output: { json: raw.json, quiet: raw.quiet === true } };
+  const output = { json: raw.json, quiet: raw.quiet === true };
+  return { kind: "run", sim, output, verify: { targets: raw.verify ?? [], waitMs: raw.verifyWait } };
 }
 
 /** `localhost`, 127.0.0.0/8 and ::1. */

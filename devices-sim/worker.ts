@@ -2,8 +2,9 @@
 
 import type { RecordableHistogram } from "node:perf_hooks";
 import { parentPort, workerData, type MessagePort } from "node:worker_threads";
-import { Device } from "./device.ts";
+import { Device, type DeviceParts } from "./device.ts";
 import { createFaults } from "./faults.ts";
+import { LedgerWriter } from "./ledger/writer.ts";
 import type { SimOptions } from "./options.ts";
 import { createSensor } from "./profiles.ts";
 import { createRandom } from "./random.ts";
@@ -51,6 +52,7 @@ function runThread(port: MessagePort, { options, thread }: WorkerData): void {
   const tally = new Tally();
   const schedule = new Schedule();
   const devices: Device[] = [];
+  const ledger = options.ledger === undefined ? undefined : new LedgerWriter(options.ledger, thread);
   let active = 0;
   let ending: { readonly settled: () => void } | undefined;
 
@@ -83,6 +85,7 @@ function runThread(port: MessagePort, { options, thread }: WorkerData): void {
     const counters = tally.counters();
     await Promise.all(devices.map((device) => device.close()));
     clearInterval(timer);
+    ledger?.[Symbol.dispose]();
     post({ kind: "finished", report: report(counters) });
     port.close();
   };
@@ -104,7 +107,7 @@ function runThread(port: MessagePort, { options, thread }: WorkerData): void {
   const start = (): void => {
     const startMs = schedule.now();
     for (let index = thread; index < options.devices; index += options.threads) {
-      const device = createDevice(index, { options, schedule, tally, events });
+      const device = createDevice(index, { options, schedule, tally, events, ledger });
       devices.push(device);
       active += 1;
       schedule.at(startMs + (options.rampMs * index) / options.devices, () => {
@@ -122,12 +125,17 @@ function runThread(port: MessagePort, { options, thread }: WorkerData): void {
 
 function createDevice(
   index: number,
-  shared: Pick<ConstructorParameters<typeof Device>[0], "options" | "schedule" | "tally" | "events">,
+  {
+    ledger,
+    ...shared
+  }: Pick<DeviceParts, "options" | "schedule" | "tally" | "events"> & { readonly ledger: LedgerWriter | undefined },
 ): Device {
   const { options } = shared;
+  const id = `${options.idPrefix}${String(index + 1).padStart(6, "0")}`;
   return new Device({
     ...shared,
-    id: `${options.idPrefix}${String(index + 1).padStart(6, "0")}`,
+    id,
+    ledger: ledger?.openDevice(id, options.topic.replaceAll("{device}", id)),
     sensor: createSensor(options.profile, options.seed, index),
     faults: createFaults(options.invalidShare, createRandom(options.seed, index, 1)),
     random: createRandom(options.seed, index, 2),
