@@ -13,9 +13,13 @@ const FLUSH_MS = 100;
 const BLOCK_CHARACTERS = 64 * 1024;
 
 /** Makes the folder and writes `run.json`. Rejects when the folder has a run already. Resolves to what says that the run has ended. */
-export async function beginRun(dir: string, { password: _secret, ...options }: SimOptions): Promise<() => Promise<void>> {
+export async function beginRun(
+  dir: string,
+  { password: _secret, ...options }: SimOptions,
+): Promise<() => Promise<void>> {
   await mkdir(dir, { recursive: true });
-  if ((await readdir(dir)).includes(RUN_FILE)) throw new Error(`${dir} has the ledger of another run: give another folder`);
+  if ((await readdir(dir)).includes(RUN_FILE))
+    throw new Error(`${dir} has the ledger of another run: give another folder`);
   const run: Run = { version: LEDGER_VERSION, startedAt: Date.now(), options };
   await writeRun(dir, run);
   return () => writeRun(dir, { ...run, endedAt: Date.now() });
@@ -126,9 +130,9 @@ export class DeviceLedger {
     if (qos > 0) this.#unfinished.set(messageId, message);
     const print = value === undefined ? fingerprintOfPayload(payload) : fingerprintOfValue(value);
     const bytes = Buffer.byteLength(payload);
-    const rest = [fault?.kind ?? "", fault?.reason ?? "", topic] as const;
-    const isPlain = fault === undefined && topic === this.#topic;
-    this.#writer.add(["sent", this.#device, message, Date.now(), qos, seq, bytes, print, ...(isPlain ? [] : rest)] as LedgerLine);
+    const sent = ["sent", this.#device, message, Date.now(), qos, seq, bytes, print] as const;
+    if (fault === undefined && topic === this.#topic) this.#writer.add(sent);
+    else this.#writer.add([...sent, fault?.kind ?? "", fault?.reason ?? "", topic]);
   }
 
   #onPacket(packet: Packet): void {
@@ -147,14 +151,20 @@ export class DeviceLedger {
     }
   }
 
-  #onAcknowledged({ cmd, messageId = 0, reasonCode: code = 0, properties }: Extract<Packet, { cmd: "puback" | "pubrec" }>): void {
+  #onAcknowledged({
+    cmd,
+    messageId = 0,
+    reasonCode: code = 0,
+    properties,
+  }: Extract<Packet, { cmd: "puback" | "pubrec" }>): void {
     const message = this.#unfinished.get(messageId);
     if (message === undefined) return;
     // An error ends the handshake of QoS 2 too [MQTT-4.3.3-4].
     if (cmd === "puback" || code >= 0x80) this.#finish(messageId);
     const { reason = "" } = (properties?.userProperties ?? {}) as { readonly reason?: string };
-    const told = code === 0 ? [] : [code, reason];
-    this.#writer.add(["ack", this.#device, message, Date.now(), ...told] as LedgerLine);
+    const at = Date.now();
+    if (code === 0) this.#writer.add(["ack", this.#device, message, at]);
+    else this.#writer.add(["ack", this.#device, message, at, code, reason]);
   }
 
   #finish(messageId = 0): number | undefined {

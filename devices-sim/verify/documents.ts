@@ -17,7 +17,8 @@ interface Document {
 export function parseDocument(text: string): Row | undefined {
   try {
     const { gateway, offset, stream, device, receivedAt, data } = JSON.parse(text) as Partial<Document>;
-    if (gateway === undefined || offset === undefined || device === undefined || receivedAt === undefined) return undefined;
+    if (gateway === undefined || offset === undefined || device === undefined || receivedAt === undefined)
+      return undefined;
     return { lane: `${gateway} ${stream}`, offset, device, receivedAt, data };
   } catch {
     return undefined;

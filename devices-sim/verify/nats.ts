@@ -13,9 +13,10 @@ const WAIT_MS = 1000;
 export function openNats(url: URL, stream: string): Source {
   let connection: NatsConnection | undefined;
   let consumer: Consumer | undefined;
+  let lastSequence = 0;
 
   async function connect(): Promise<Consumer> {
-    const [{ connect: connectNats }, { jetstream }] = await Promise.all([
+    const [{ connect: connectNats }, { DeliverPolicy, jetstream }] = await Promise.all([
       import("@nats-io/transport-node"),
       import("@nats-io/jetstream"),
     ]);
@@ -27,23 +28,37 @@ export function openNats(url: URL, stream: string): Source {
       reconnect: false,
       timeout: 10_000,
     });
-    return await jetstream(connection).consumers.get(stream);
+    const behind = { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: lastSequence + 1 };
+    return await jetstream(connection).consumers.get(stream, behind);
+  }
+
+  /** Of one page; `pending` is how many are behind it. */
+  async function readPage(from: Consumer): Promise<{ readonly rows: readonly Row[]; readonly pending: number }> {
+    const rows: Row[] = [];
+    let pending = 0;
+    for await (const message of await from.fetch({ max_messages: PAGE, expires: WAIT_MS })) {
+      ({ pending } = message.info);
+      lastSequence = message.seq;
+      const row = parseDocument(message.string());
+      if (row !== undefined) rows.push(row);
+      if (pending === 0) break;
+    }
+    return { rows, pending };
   }
 
   return {
     once: true,
     async *read() {
-      consumer ??= await connect();
-      for (let pending = 1; pending > 0; ) {
-        const rows: Row[] = [];
-        pending = 0;
-        for await (const message of await consumer.fetch({ max_messages: PAGE, expires: WAIT_MS })) {
-          ({ pending } = message.info);
-          const row = parseDocument(message.string());
-          if (row !== undefined) rows.push(row);
-          if (pending === 0) break;
+      try {
+        consumer ??= await connect();
+        for (let pending = 1; pending > 0;) {
+          const page = await readPage(consumer);
+          ({ pending } = page);
+          yield page.rows;
         }
-        yield rows;
+      } catch (cause) {
+        consumer = undefined;
+        throw cause;
       }
     },
     async [Symbol.asyncDispose]() {

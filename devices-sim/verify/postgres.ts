@@ -54,7 +54,7 @@ export function openPostgres(url: string): Source {
     once: true,
     async *read() {
       client ??= await connect();
-      for (let gateway = ""; ; ) {
+      for (let gateway = ""; ;) {
         const { rows } = await client.query<{ readonly gateway: string | null }>(NEXT_GATEWAY, [gateway]);
         const next = rows[0]?.gateway;
         if (typeof next !== "string") return;

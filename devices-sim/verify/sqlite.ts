@@ -48,7 +48,7 @@ export function openSqlite(path: string): Source {
       if (db === undefined && !existsSync(path)) throw new Error("there is no such file");
       db ??= new DatabaseSync(path, { readOnly: true, timeout: BUSY_MS });
       const nextGateway = db.prepare(NEXT_GATEWAY);
-      for (let gateway = ""; ; ) {
+      for (let gateway = ""; ;) {
         const next = nextGateway.get(gateway)?.["gateway"];
         if (typeof next !== "string") return;
         gateway = next;

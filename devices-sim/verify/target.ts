@@ -1,7 +1,9 @@
 // Where to look for what was acknowledged: a sink, or the inbox of rejected messages.
 
 export type Target =
-  | { readonly kind: "sqlite" | "ndjson" | "rejects"; readonly name: string; readonly path: string }
+  | { readonly kind: "sqlite"; readonly name: string; readonly path: string }
+  | { readonly kind: "ndjson"; readonly name: string; readonly path: string }
+  | { readonly kind: "rejects"; readonly name: string; readonly path: string }
   | { readonly kind: "postgres"; readonly name: string; readonly url: string }
   | { readonly kind: "nats"; readonly name: string; readonly url: URL; readonly stream: string };
 
@@ -10,7 +12,7 @@ export const TARGETS = "sqlite:FILE, postgres://…, nats://HOST:PORT?stream=NAM
 /** Undefined: it is none. `name` is how to call it: without a password. */
 export function parseTarget(text: string): Target | undefined {
   const [, kind, path = ""] = /^(sqlite|ndjson|rejects):(.+)$/s.exec(text) ?? [];
-  if (kind !== undefined) return { kind: kind as "sqlite", name: text, path };
+  if (kind !== undefined) return { kind: kind as "sqlite" | "ndjson" | "rejects", name: text, path };
   const url = URL.parse(text.replace(/^(?:postgres:|nats:)(?=\w+:\/\/)/, ""));
   if (url === null || url.hostname === "") return undefined;
   const name = new URL(url);
