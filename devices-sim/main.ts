@@ -100,15 +100,10 @@ const explanations: Readonly<Record<Exclude<Ending["kind"], "finished">, (broker
 /** Resolves to the exit code. */
 async function main([first, ...others]: readonly string[]): Promise<number> {
   const parsed = first === "verify" ? parseVerifyOptions(others) : parseOptions(process.argv.slice(2));
-  switch (parsed.kind) {
-    case "told":
-      (parsed.exitCode === 0 ? process.stdout : process.stderr).write(parsed.text);
-      return parsed.exitCode;
-    case "run":
-      return await run(parsed.sim, parsed.output, parsed.verify);
-    case "verify":
-      return await runVerify(parsed.request, parsed.output);
-  }
+  if (parsed.kind === "run") return await run(parsed.sim, parsed.output, parsed.verify);
+  if (parsed.kind === "verify") return await runVerify(parsed.request, parsed.output);
+  (parsed.exitCode === 0 ? process.stdout : process.stderr).write(parsed.text);
+  return parsed.exitCode;
 }
 
 try {

@@ -2,9 +2,10 @@
 
 import { availableParallelism } from "node:os";
 import { resolve } from "node:path";
-import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { Command, CommanderError, Option } from "commander";
+import { duration, integer, number, topic, url } from "./arguments.ts";
 import { profileNames, type ProfileName } from "./profiles.ts";
-import { parseTarget, TARGETS, type Target } from "./verify/target.ts";
+import { TARGETS, targets, verifyWait, type Target } from "./verify/target.ts";
 
 /** What a fleet does. Plain data: it crosses to the worker threads. */
 export interface SimOptions {
@@ -188,11 +189,7 @@ function createCommand(): Command {
     )
     .option("--quiet", "no progress, no text summary")
     .option("--ledger <folder>", "write down there every message and acknowledgement")
-    .addOption(
-      option("--verify <sink>", `compare the ledger with a sink afterwards, may be repeated: ${TARGETS}`).argParser(
-        targets,
-      ),
-    )
+    .addOption(option("--verify <sink>", "compare the ledger with it afterwards, may be repeated").argParser(targets))
     .addOption(verifyWait())
     .addHelpText("after", EPILOGUE);
 }
@@ -200,22 +197,10 @@ function createCommand(): Command {
 const EPILOGUE = `
 Ctrl-C stops the devices, waits up to 5 s for outstanding acknowledgements and prints the summary; again ends at once.
 Exit code: 0 all acknowledged, 1 a message or connection failed or --verify found a broken promise, 2 wrong options.
-sluice-sim verify --help: compares the ledger of an earlier run.`;
+Sinks to verify: ${TARGETS}.
+\`sluice-sim verify --help\` is about the ledger of an earlier run.`;
 
 const option = (flags: string, description: string): Option => new Option(flags, description);
-
-/** Also of the command `verify`. */
-export const verifyWait = (): Option =>
-  option("--verify-wait <time>", "how long a sink may bring nothing new before what is missing counts as lost")
-    .argParser(duration)
-    .default(30_000, "30s");
-
-/** One more; for an option or argument that may be repeated. */
-export const targets = (text: string, before: readonly Target[] | undefined): readonly Target[] => {
-  const target = parseTarget(text);
-  if (target === undefined) throw new InvalidArgumentError(`expected ${TARGETS}.`);
-  return [...(before ?? []), target];
-};
 
 const wrong = (text: string): Parsed => ({ kind: "told", exitCode: 2, text: `error: ${text}\n` });
 
@@ -267,49 +252,3 @@ function toParsed(raw: Raw): Parsed {
 /** `localhost`, 127.0.0.0/8 and ::1. */
 const isLoopback = (host: string): boolean =>
   host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
-
-function url(text: string): URL {
-  const parsed = URL.parse(text);
-  if (
-    parsed?.protocol !== "mqtt:" ||
-    parsed.hostname === "" ||
-    parsed.username !== "" ||
-    !/^\/?$/.test(parsed.pathname)
-  ) {
-    throw new InvalidArgumentError("expected mqtt://host:port (user name and password have options of their own).");
-  }
-  return parsed;
-}
-
-const integer =
-  (low: number, high = Number.MAX_SAFE_INTEGER) =>
-  (text: string): number => {
-    const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
-    if (value >= low && value <= high) return value;
-    throw new InvalidArgumentError(
-      `expected a whole number ${high === Number.MAX_SAFE_INTEGER ? `of at least ${low}` : `from ${low} to ${high}`}.`,
-    );
-  };
-
-const number =
-  (low: number, high: number) =>
-  (text: string): number => {
-    const value = /^\d*\.?\d+$/.test(text) ? Number(text) : Number.NaN;
-    if (value >= low && value <= high) return value;
-    throw new InvalidArgumentError(`expected a number from ${low} to ${high}.`);
-  };
-
-/** `500ms`, `10s`, `1.5m`, `1h` in milliseconds; at most what a timer can wait, 24 days. */
-export function duration(text: string): number {
-  const [, amount, unit] = /^(\d*\.?\d+)(ms|s|m|h)$/.exec(text) ?? [];
-  const valueMs = Math.round(Number(amount) * ({ ms: 1, s: 1000, m: 60_000, h: 3_600_000 }[unit ?? ""] ?? Number.NaN));
-  if (valueMs <= 2 ** 31 - 1) return valueMs;
-  throw new InvalidArgumentError("expected a time with its unit like 500ms, 10s, 2m or 1h.");
-}
-
-function topic(text: string): string {
-  if (text !== "" && !/[+#\0]/.test(text)) return text;
-  throw new InvalidArgumentError(
-    "expected a topic without + and # [MQTT-3.3.2-2]; {device} stands for the device's id.",
-  );
-}

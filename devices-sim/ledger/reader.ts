@@ -51,8 +51,12 @@ class Reading {
     for await (const lines of readLines(path)) {
       for (const text of lines) {
         const line = parseLine(text);
-        if (line === undefined) this.#damaged += 1;
-        else lastAt = this.#take(line) ?? lastAt;
+        if (line === undefined) {
+          this.#damaged += 1;
+          continue;
+        }
+        this.#take(line);
+        if (line[0] !== "device") [, , , lastAt] = line;
       }
     }
     this.#completeUntil = Math.min(this.#completeUntil, lastAt);
@@ -71,36 +75,36 @@ class Reading {
     };
   }
 
-  /** The time of the line, if it has one. */
-  #take(line: LedgerLine): number | undefined {
+  #take(line: LedgerLine): void {
     switch (line[0]) {
       case "device":
         this.#devices.push(line[2]);
         this.#places.push([]);
-        return undefined;
+        break;
       case "sent": {
         const [, device, message, sentAt, qos, seq, , print, fault = "", reason = ""] = line;
         const spoilt = fault === "" ? undefined : { fault, reason };
         const index = this.#messages.add({ device: this.#firstDevice + device, seq, qos, sentAt, print, spoilt });
         (this.#places[device] ??= [])[message] = index;
-        return sentAt;
+        break;
       }
       case "again": {
-        const [, device, message, at, session] = line;
+        const [, device, message, , session] = line;
         const index = this.#placeOf(device, message);
         // In the same session a message of QoS 2 is known again.
         const isKnown = index !== undefined && session === 1 && this.#messages.qosOf(index) === 2;
         if (index !== undefined && !isKnown) this.#messages.allowCopy(index);
-        return at;
+        break;
       }
       case "ack": {
-        const [, device, message, at, code = 0, told = ""] = line;
+        const [, device, message, , code = 0, told = ""] = line;
         const index = this.#placeOf(device, message);
         if (index !== undefined) this.#messages.answer(index, code >= 0x80 ? "refused" : "accepted", told);
-        return at;
+        break;
       }
       case "done":
-        return line[3];
+        // PUBREC has said already that the message is taken.
+        break;
     }
   }
 

@@ -136,18 +136,11 @@ export class DeviceLedger {
   }
 
   #onPacket(packet: Packet): void {
-    switch (packet.cmd) {
-      case "connack":
-        this.#session = packet.sessionPresent ? 1 : 0;
-        break;
-      case "puback":
-      case "pubrec":
-        this.#onAcknowledged(packet);
-        break;
-      case "pubcomp": {
-        const message = this.#finish(packet.messageId);
-        if (message !== undefined) this.#writer.add(["done", this.#device, message, Date.now()]);
-      }
+    if (packet.cmd === "connack") this.#session = packet.sessionPresent ? 1 : 0;
+    else if (packet.cmd === "puback" || packet.cmd === "pubrec") this.#onAcknowledged(packet);
+    else if (packet.cmd === "pubcomp") {
+      const message = this.#finish(packet.messageId);
+      if (message !== undefined) this.#writer.add(["done", this.#device, message, Date.now()]);
     }
   }
 

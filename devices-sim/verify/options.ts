@@ -1,8 +1,8 @@
 // The command line of `sluice-sim verify`.
 
 import { Command, CommanderError } from "commander";
-import { targets, verifyWait, type OutputOptions } from "../options.ts";
-import { TARGETS, type Target } from "./target.ts";
+import type { OutputOptions } from "../options.ts";
+import { TARGETS, targets, verifyWait, type Target } from "./target.ts";
 import type { VerifyRequest } from "./verify.ts";
 
 export type ParsedVerify =

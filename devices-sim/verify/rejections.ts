@@ -6,7 +6,7 @@ import { DatabaseSync } from "node:sqlite";
 import { fingerprintOfPayload, type Fingerprint } from "../ledger/fingerprint.ts";
 import type { MessageIndex } from "../ledger/messages.ts";
 import type { Ledger } from "../ledger/reader.ts";
-import { createRunTime } from "./run-time.ts";
+import { createRunTime, type RunTime } from "./run-time.ts";
 import { describe } from "./sink-check.ts";
 
 /** The names are the contract of `--json`. */
@@ -38,13 +38,13 @@ interface Rejected {
 
 export class RejectionCheck {
   readonly #ledger: Ledger;
-  readonly #isBefore: (receivedAt: number) => boolean;
+  readonly #time: RunTime;
   /** By message: for which reason. */
   readonly #reasons = new Map<MessageIndex, string>();
 
   constructor(ledger: Ledger) {
     this.#ledger = ledger;
-    this.#isBefore = createRunTime(ledger).isBefore;
+    this.#time = createRunTime(ledger);
   }
 
   /** What MQTT 5 told. */
@@ -59,7 +59,7 @@ export class RejectionCheck {
   take({ device: id, receivedAt, print, reason }: Rejected): void {
     const { messages, deviceNumbers } = this.#ledger;
     const device = deviceNumbers.get(id);
-    if (device === undefined || this.#isBefore(receivedAt)) return;
+    if (device === undefined || this.#time.isBefore(receivedAt)) return;
     let chosen: MessageIndex | undefined;
     // Of messages that say the same, such as nothing at all, the first that has none yet.
     for (let twin = messages.find(device, print); twin !== undefined; twin = messages.nextTwin(twin)) {

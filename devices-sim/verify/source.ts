@@ -13,14 +13,7 @@ export const isSink = (target: Target): target is SinkTarget => target.kind !== 
 
 /** Connects with the first read. */
 export function openSource(target: SinkTarget): Source {
-  switch (target.kind) {
-    case "sqlite":
-      return openSqlite(target.path);
-    case "postgres":
-      return openPostgres(target.url);
-    case "nats":
-      return openNats(target.url, target.stream);
-    case "ndjson":
-      return openNdjson(target.path);
-  }
+  if (target.kind === "postgres") return openPostgres(target.url);
+  if (target.kind === "nats") return openNats(target.url, target.stream);
+  return target.kind === "sqlite" ? openSqlite(target.path) : openNdjson(target.path);
 }

@@ -1,5 +1,8 @@
 // Where to look for what was acknowledged: a sink, or the inbox of rejected messages.
 
+import { InvalidArgumentError, Option } from "commander";
+import { duration } from "../arguments.ts";
+
 export type Target =
   | { readonly kind: "sqlite"; readonly name: string; readonly path: string }
   | { readonly kind: "ndjson"; readonly name: string; readonly path: string }
@@ -22,3 +25,15 @@ export function parseTarget(text: string): Target | undefined {
   if (!/^(?:nats|tls):$/.test(url.protocol) || stream === null) return undefined;
   return { kind: "nats", name: name.href, url, stream };
 }
+
+export const verifyWait = (): Option =>
+  new Option("--verify-wait <time>", "how long a sink may bring nothing new before what is missing counts as lost")
+    .argParser(duration)
+    .default(30_000, "30s");
+
+/** One more; for an option or argument that may be repeated. */
+export const targets = (text: string, before: readonly Target[] | undefined): readonly Target[] => {
+  const target = parseTarget(text);
+  if (target === undefined) throw new InvalidArgumentError(`expected ${TARGETS}.`);
+  return [...(before ?? []), target];
+};

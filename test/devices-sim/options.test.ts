@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import { duration, parseOptions } from "../../devices-sim/options.ts";
+import { duration } from "../../devices-sim/arguments.ts";
+import { parseOptions } from "../../devices-sim/options.ts";
 
 const run = (...args: string[]) => {
   const parsed = parseOptions(args);
