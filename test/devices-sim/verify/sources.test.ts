@@ -1,0 +1,127 @@
+// Each source gives what its sink has, in the sink's order, and then only what is new.
+
+import { appendFile, mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { gzipSync, zstdCompressSync } from "node:zlib";
+import { jetstream, jetstreamManager } from "@nats-io/jetstream";
+import { connect } from "@nats-io/transport-node";
+import { afterAll, beforeAll, describe, expect } from "vitest";
+import type { Row, Source } from "../../../devices-sim/verify/row.ts";
+import { openSource } from "../../../devices-sim/verify/source.ts";
+import { parseTarget } from "../../../devices-sim/verify/target.ts";
+import { test } from "../../fixtures.ts";
+import { startNats } from "../../servers/nats.ts";
+import { isInstalled, type Server } from "../../servers/server.ts";
+
+/** The source of a sink as it is named on the command line. */
+function sourceOf(text: string): Source {
+  const target = parseTarget(text);
+  if (target === undefined || target.kind === "rejects") throw new TypeError(`${text} is no sink`);
+  return openSource(target);
+}
+
+async function readOffsets(source: Source): Promise<number[]> {
+  const rows: Row[] = [];
+  for await (const some of source.read()) rows.push(...some);
+  const others = new Set(rows.map(({ device, receivedAt, data }) => JSON.stringify({ device, receivedAt, data })));
+  if (rows.length > 0) expect([...others]).toEqual(['{"device":"d1","receivedAt":1000,"data":{"seq":1}}']);
+  return rows.map(({ offset }) => offset);
+}
+
+const documentOf = (offset: number, stream = "climate"): string =>
+  `{"gateway":"g","offset":${offset},"stream":"${stream}","device":"d1","topic":"t","time":1,"receivedAt":1000,"data":{"seq":1}}`;
+const linesOf = (...offsets: readonly number[]): string => offsets.map((offset) => `${documentOf(offset)}\n`).join("");
+
+describe("sqlite", () => {
+  test("gateway by gateway, in the order of the offsets, and then what is new of each", async ({ dir }) => {
+    const path = join(dir, "t.db");
+    await using source = sourceOf(`sqlite:${path}`);
+    expect(source.once).toBe(true);
+    await expect(readOffsets(source)).rejects.toThrow("there is no such file");
+    using db = new DatabaseSync(path);
+    db.exec(`CREATE TABLE readings (gateway TEXT, "offset" INTEGER, received_at INTEGER, device TEXT, data TEXT,
+      PRIMARY KEY (gateway, "offset")) WITHOUT ROWID`);
+    const insert = db.prepare(`INSERT INTO readings VALUES (?, ?, 1000, 'd1', '{"seq":1}')`);
+    db.exec("BEGIN");
+    for (let offset = 25_000; offset >= 0; offset -= 1) insert.run("b", offset);
+    insert.run("a", 7);
+    db.exec("COMMIT");
+    expect(await readOffsets(source)).toEqual([7, ...Array.from({ length: 25_001 }, (_, at) => at)]);
+    insert.run("b", 25_001);
+    insert.run("c", 1);
+    insert.run("a", 8);
+    expect(await readOffsets(source)).toEqual([8, 25_001, 1]);
+    expect(await readOffsets(source)).toEqual([]);
+  });
+});
+
+describe("ndjson", () => {
+  test("a file that grows: whole lines only, and no lines that are no documents", async ({ dir }) => {
+    const path = join(dir, "out.log");
+    await using source = sourceOf(`ndjson:${path}`);
+    await expect(readOffsets(source)).rejects.toThrow("ENOENT");
+    const cut = documentOf(3);
+    await writeFile(path, `{"level":30}\nnot json\n${linesOf(1, 2)}${cut.slice(0, 50)}`);
+    expect(await readOffsets(source)).toEqual([1, 2]);
+    expect(source.once).toBe(false);
+    await appendFile(path, `${cut.slice(50)}\n`);
+    expect(await readOffsets(source)).toEqual([3]);
+  });
+
+  test("a folder: closed files in the order of their offsets, of each compression, and those that come later", async ({
+    dir,
+  }) => {
+    const folder = join(dir, "stream=climate", "hour=1");
+    await mkdir(folder, { recursive: true });
+    await mkdir(join(dir, ".sluice"));
+    await writeFile(join(dir, ".sluice", "g.files.00.ndjson"), linesOf(9));
+    await writeFile(join(folder, "g.files.03-04.ndjson.gz"), gzipSync(linesOf(3, 4)));
+    await writeFile(join(folder, "g.files.05-06.ndjson.zst"), zstdCompressSync(linesOf(5, 6)));
+    await writeFile(join(dir, "g.files.01-02.ndjson"), linesOf(1, 2));
+    await writeFile(join(dir, "README"), linesOf(8));
+    await using source = sourceOf(`ndjson:${dir}`);
+    expect(await readOffsets(source)).toEqual([1, 2, 3, 4, 5, 6]);
+    expect(source.once).toBe(true);
+    await writeFile(join(folder, "g.files.07-07.ndjson.gz"), gzipSync(linesOf(7)));
+    expect(await readOffsets(source)).toEqual([7]);
+  });
+
+  test("100,000 lines, longer than a block, come whole", async ({ dir }) => {
+    const path = join(dir, "out.log");
+    const offsets = Array.from({ length: 100_000 }, (_, at) => at);
+    await writeFile(path, linesOf(...offsets));
+    await using source = sourceOf(`ndjson:${path}`);
+    expect(await readOffsets(source)).toEqual(offsets);
+  });
+});
+
+describe.runIf(isInstalled("nats-server"))("nats", () => {
+  let server: Server;
+  beforeAll(async () => {
+    server = await startNats();
+  });
+  afterAll(() => server[Symbol.asyncDispose]());
+
+  test("in the order of the stream, then what is new, also after a restart of the server", async () => {
+    await using source = sourceOf(`nats://127.0.0.1:${server.port}?stream=T`);
+    await expect(readOffsets(source)).rejects.toThrow(/stream not found/);
+    const publish = async (...offsets: readonly number[]): Promise<void> => {
+      const connection = await connect({ servers: `127.0.0.1:${server.port}` });
+      const streams = (await jetstreamManager(connection)).streams;
+      await streams.add({ name: "T", subjects: ["t.>"] });
+      for (const offset of offsets) await jetstream(connection).publish("t.x", documentOf(offset));
+      await connection.close();
+    };
+    await publish(5, 3, 4);
+    expect(await readOffsets(source)).toEqual([5, 3, 4]);
+    await publish(6);
+    expect(await readOffsets(source)).toEqual([6]);
+    expect(await readOffsets(source)).toEqual([]);
+    await server.stop();
+    await expect(readOffsets(source)).rejects.toThrow();
+    await server.start();
+    await publish(7);
+    expect(await readOffsets(source)).toEqual([7]);
+  });
+});
