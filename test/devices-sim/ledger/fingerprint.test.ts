@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import { assert, jsonValue, property } from "fast-check";
 import { expect, test } from "vitest";
 import { fingerprintOfPayload, fingerprintOfValue } from "../../../devices-sim/ledger/fingerprint.ts";
 
@@ -28,8 +28,8 @@ test("what is no JSON is known by its bytes, as text or not", () => {
 });
 
 test("a value that went through JSON is the same, and every print is a whole number below 2^52", () => {
-  fc.assert(
-    fc.property(fc.jsonValue(), (value) => {
+  assert(
+    property(jsonValue(), (value) => {
       const print = fingerprintOfPayload(JSON.stringify(value));
       expect(print).toBe(fingerprintOfValue(JSON.parse(JSON.stringify(value, undefined, 2))));
       expect(Number.isInteger(print) && print >= 0 && print < 2 ** 52).toBe(true);

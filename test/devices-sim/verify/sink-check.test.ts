@@ -4,7 +4,7 @@ import type { LedgerLine } from "../../../devices-sim/ledger/format.ts";
 import type { Row } from "../../../devices-sim/verify/row.ts";
 import { SinkCheck, type SinkVerdict } from "../../../devices-sim/verify/sink-check.ts";
 import { test } from "../../fixtures.ts";
-import { acknowledged, ledgerOf, message, rowOf, sentLine } from "../ledger/fixtures.ts";
+import { acknowledged, ledgerOf, message, rowOf, sentLine, type Sent } from "../ledger/fixtures.ts";
 
 interface Checked extends SinkVerdict {
   readonly complete: boolean;
@@ -153,8 +153,9 @@ test("a spoilt message that is stored breaks a promise, and is none of the good 
   expect(await check(dir, lines, [rowOf(bad, 0)])).toMatchObject({ acknowledged: 0, found: 0, spoiltStored: 1 });
 });
 
+const bare = (seq: number): Sent => ({ seq, payload: "21.5", at: Date.now() });
+
 test("messages that say the same are counted: one too few is lost, one too many a duplicate", async ({ dir }) => {
-  const bare = (seq: number) => ({ seq, payload: "21.5", at: Date.now() });
   const lines: LedgerLine[] = [
     ["device", 0, "sim-1", "t"],
     ...[0, 1, 2].flatMap((index): LedgerLine[] => [sentLine(0, index, bare(index)), ["ack", 0, index, Date.now()]]),
