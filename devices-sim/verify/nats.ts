@@ -1,7 +1,7 @@
 // The messages of a JetStream stream, in its order. A consumer of its own, which the server forgets by itself, reads them and
 // acknowledges nothing.
 
-import type { Consumer } from "@nats-io/jetstream";
+import type { Consumer, JetStreamManager } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { parseDocument } from "./documents.ts";
 import type { Row, Source } from "./row.ts";
@@ -12,10 +12,10 @@ const WAIT_MS = 1000;
 
 export function openNats(url: URL, stream: string): Source {
   let connection: NatsConnection | undefined;
-  let consumer: Consumer | undefined;
+  let opened: { readonly consumer: Consumer; readonly manager: JetStreamManager } | undefined;
   let lastSequence = 0;
 
-  async function connect(): Promise<Consumer> {
+  async function connect(): Promise<NonNullable<typeof opened>> {
     const [{ connect: connectNats }, { DeliverPolicy, jetstream }] = await Promise.all([
       import("@nats-io/transport-node"),
       import("@nats-io/jetstream"),
@@ -29,7 +29,9 @@ export function openNats(url: URL, stream: string): Source {
       timeout: 10_000,
     });
     const behind = { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: lastSequence + 1 };
-    return await jetstream(connection).consumers.get(stream, behind);
+    const client = jetstream(connection);
+    const consumer = await client.consumers.get(stream, behind);
+    return { consumer, manager: await client.jetstreamManager() };
   }
 
   /** Of one page; `pending` is how many are behind it. */
@@ -50,14 +52,16 @@ export function openNats(url: URL, stream: string): Source {
     once: true,
     async *read() {
       try {
-        consumer ??= await connect();
+        opened ??= await connect();
         for (let pending = 1; pending > 0;) {
-          const page = await readPage(consumer);
+          const page = await readPage(opened.consumer);
           ({ pending } = page);
           yield page.rows;
         }
+        // A server that has gone gives no messages either.
+        await opened.manager.streams.info(stream);
       } catch (cause) {
-        consumer = undefined;
+        opened = undefined;
         throw cause;
       }
     },

@@ -155,12 +155,13 @@ test("a spoilt message that is stored breaks a promise, and is none of the good 
 
 const bare = (seq: number): Sent => ({ seq, payload: "21.5", at: Date.now() });
 
+const bareRows = (count: number): Row[] => Array.from({ length: count }, (_, offset) => rowOf(bare(1), offset));
+
 test("messages that say the same are counted: one too few is lost, one too many a duplicate", async ({ dir }) => {
   const lines: LedgerLine[] = [
     ["device", 0, "sim-1", "t"],
     ...[0, 1, 2].flatMap((index): LedgerLine[] => [sentLine(0, index, bare(index)), ["ack", 0, index, Date.now()]]),
   ];
-  const rows = (count: number): Row[] => Array.from({ length: count }, (_, offset) => rowOf(bare(1), offset));
-  expect(await check(join(dir, "a"), lines, rows(2))).toMatchObject({ found: 2, lost: 1, duplicated: 0 });
-  expect(await check(join(dir, "b"), lines, rows(4))).toMatchObject({ found: 3, lost: 0, duplicated: 1 });
+  expect(await check(join(dir, "a"), lines, bareRows(2))).toMatchObject({ found: 2, lost: 1, duplicated: 0 });
+  expect(await check(join(dir, "b"), lines, bareRows(4))).toMatchObject({ found: 3, lost: 0, duplicated: 1 });
 });

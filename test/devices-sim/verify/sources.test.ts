@@ -6,12 +6,14 @@ import { DatabaseSync } from "node:sqlite";
 import { gzipSync, zstdCompressSync } from "node:zlib";
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { connect } from "@nats-io/transport-node";
+import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect } from "vitest";
 import type { Row, Source } from "../../../devices-sim/verify/row.ts";
 import { openSource } from "../../../devices-sim/verify/source.ts";
 import { parseTarget } from "../../../devices-sim/verify/target.ts";
 import { test } from "../../fixtures.ts";
 import { startNats } from "../../servers/nats.ts";
+import { hasPostgres, startPostgres } from "../../servers/postgres.ts";
 import { isInstalled, type Server } from "../../servers/server.ts";
 
 /** The source of a sink as it is named on the command line. */
@@ -50,7 +52,7 @@ describe("sqlite", () => {
     for (let offset = 25_000; offset >= 0; offset -= 1) insert.run("b", offset);
     insert.run("a", 7);
     db.exec("COMMIT");
-    expect(await readOffsets(source)).toEqual([7, ...Array.from({ length: 25_001 }, (_, at) => at)]);
+    expect(await readOffsets(source)).toEqual([7, ...upTo(25_000)]);
     insert.run("b", 25_001);
     insert.run("c", 1);
     insert.run("a", 8);
@@ -92,7 +94,7 @@ describe("ndjson", () => {
 
   test("100,000 lines, longer than a block, come whole", async ({ dir }) => {
     const path = join(dir, "out.log");
-    const offsets = Array.from({ length: 100_000 }, (_, at) => at);
+    const offsets = upTo(99_999);
     await writeFile(path, linesOf(...offsets));
     await using source = sourceOf(`ndjson:${path}`);
     expect(await readOffsets(source)).toEqual(offsets);
@@ -128,3 +130,48 @@ describe.runIf(isInstalled("nats-server"))("nats", () => {
     expect(await readOffsets(source)).toEqual([7]);
   });
 });
+
+describe.runIf(hasPostgres())("postgres", () => {
+  let server: Server;
+  beforeAll(async () => {
+    server = await startPostgres();
+  });
+  afterAll(() => server[Symbol.asyncDispose]());
+
+  test("gateway by gateway, with rows of the same offset, then what is new, also after the connection broke", async () => {
+    const url = `postgres://postgres@127.0.0.1:${server.port}/postgres`;
+    await using source = sourceOf(url);
+    await expect(readOffsets(source)).rejects.toThrow('relation "readings" does not exist');
+    await using admin = await connectPostgres(url);
+    await admin.query(
+      `CREATE TABLE readings (gateway text, "offset" bigint, received_at timestamptz, device text, data jsonb)`,
+    );
+    const insert = (gateway: string, from: number, to: number): Promise<unknown> =>
+      admin.query(
+        `INSERT INTO readings SELECT $1, generate_series($2::int, $3::int), to_timestamp(1), 'd1', '{"seq": 1.0}'`,
+        [gateway, from, to],
+      );
+    await insert("b", 0, 10_000);
+    await insert("b", 9_999, 9_999);
+    await insert("a", 7, 7);
+    expect(await readOffsets(source)).toEqual([7, ...upTo(9_999), 9_999, 10_000]);
+    await insert("b", 10_001, 10_001);
+    expect(await readOffsets(source)).toEqual([10_001]);
+    await admin.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()");
+    await insert("b", 10_002, 10_002);
+    await expect.poll(() => readOffsets(source).catch(String), { timeout: 10_000 }).toEqual([10_002]);
+  });
+
+  test("a server that is not there is told", async () => {
+    await using source = sourceOf("postgres://postgres@127.0.0.1:1/postgres");
+    await expect(readOffsets(source)).rejects.toThrow("ECONNREFUSED");
+  });
+});
+
+const upTo = (last: number): number[] => Array.from({ length: last + 1 }, (_, at) => at);
+
+async function connectPostgres(url: string): Promise<Client & AsyncDisposable> {
+  const client = new Client({ connectionString: url });
+  await client.connect();
+  return Object.assign(client, { [Symbol.asyncDispose]: () => client.end() });
+}
