@@ -8,6 +8,7 @@ import { DatabaseSync } from "node:sqlite";
 import { expect } from "vitest";
 import { type GatewayProcess, test } from "../fixtures.ts";
 import { startNats } from "../servers/nats.ts";
+import { hasPostgres, startPostgres } from "../servers/postgres.ts";
 import { isInstalled } from "../servers/server.ts";
 import { openLoopDisk } from "./disks.ts";
 import { caughtUp, until } from "./observe.ts";
@@ -57,7 +58,7 @@ async function verifyLater(dir: string, ...targets: readonly string[]): Promise<
 const sound = { lost: 0, duplicated: 0, reordered: 0, corrupted: 0, spoiltStored: 0, unacknowledged: 0, foreign: 0 };
 
 const gatewayOf = (sinks: string, more = ""): string => `
-import { defineGateway, defineSink, defineStream, files, json, nats, sqlite, stdout, tcp, z } from "sluice";
+import { defineGateway, defineSink, defineStream, files, json, nats, postgres, sqlite, tcp, z } from "sluice";
 const climate = defineStream({
   name: "climate",
   topic: "devices/{device}/telemetry",
@@ -72,25 +73,29 @@ test.for([
   { protocol: "3.1.1", qos: "1" },
   { protocol: "5", qos: "2" },
 ])(
-  "MQTT $protocol, QoS $qos: three sinks have everything that was acknowledged, and each spoilt message was rejected for its reason",
+  "MQTT $protocol, QoS $qos: four sinks have everything that was acknowledged, and each spoilt message was rejected for its reason",
   async ({ protocol, qos }, { dir, start, skip }) => {
     if (!isInstalled("nats-server")) skip("nats-server is missing: install Debian's nats-server");
+    if (!hasPostgres()) skip("postgres is missing: install Debian's postgresql");
     await using server = await startNats();
+    await using database = await startPostgres();
     const folder = join(dir, "files");
     const config = gatewayOf(`sqlite(),
       files({ path: ${JSON.stringify(folder)}, compression: "gzip", rotate: { timeMs: 1_000 } }),
-      nats({ servers: ["nats://127.0.0.1:${server.port}"], stream: "T", create: {} })`);
+      nats({ servers: ["nats://127.0.0.1:${server.port}"], stream: "T", create: {} }),
+      postgres({ host: "127.0.0.1", port: ${database.port}, user: "postgres", database: "postgres" })`);
     const gateway = await start({ config });
     const targets = [
       `sqlite:${join(gateway.dataDir, "telemetry.db")}`,
       `ndjson:${folder}`,
       `nats://127.0.0.1:${server.port}?stream=T`,
+      `postgres://postgres@127.0.0.1:${database.port}/postgres`,
       `rejects:${join(gateway.dataDir, "rejects.db")}`,
     ];
     const more = ["--protocol", protocol, "--qos", qos, "--count", "40", "--invalid", "0.1"];
     const { code, verification } = await simulateAndVerify(gateway, dir, targets, ...more);
     const { sinks, rejections } = verification;
-    expect(sinks.map(({ lost }) => lost)).toEqual([0, 0, 0]);
+    expect(sinks.map(({ lost }) => lost)).toEqual([0, 0, 0, 0]);
     const acknowledged = sinks[0]?.["acknowledged"];
     const spoilt = rejections[0]?.["spoilt"] as number;
     expect(acknowledged).toBe(2000 - spoilt);
