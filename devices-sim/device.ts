@@ -4,7 +4,7 @@ import { connect as connectSocket } from "node:net";
 import { MqttClient } from "mqtt";
 import { spoil, type FaultKind } from "./faults.ts";
 import type { SimOptions } from "./options.ts";
-import type { Sensor } from "./profiles.ts";
+import type { Sensor } from "./profiles/profile.ts";
 import type { Random } from "./random.ts";
 import type { Schedule } from "./schedule.ts";
 import { hex, type Tally } from "./tally.ts";
@@ -14,6 +14,10 @@ export interface DeviceParts {
   readonly id: string;
   readonly options: SimOptions;
   readonly sensor: Sensor;
+  /** Mean time between two messages. */
+  readonly intervalMs: number;
+  /** What the times of a sensor of events are multiplied by. */
+  readonly pace: number;
   /** Asked for each message whether to spoil it. */
   readonly faults: () => FaultKind | undefined;
   /** For the rhythm: jitter, first message, reconnect delays. */
@@ -49,7 +53,6 @@ const refusals: ReadonlySet<number> = new Set([4, 5, 0x86, 0x87]);
 export class Device {
   readonly #parts: DeviceParts;
   readonly #topic: string;
-  readonly #intervalMs: number;
   #client: MqttClient | undefined;
   #history: "untried" | "failing" | "connected" = "untried";
   #online = false;
@@ -63,7 +66,6 @@ export class Device {
   constructor(parts: DeviceParts) {
     this.#parts = parts;
     this.#topic = parts.options.topic.replaceAll("{device}", parts.id);
-    this.#intervalMs = 1000 / parts.options.ratePerDevice;
     this.#maxInFlight = parts.options.maxInFlight;
   }
 
@@ -119,7 +121,7 @@ export class Device {
     // MQTT.js does not heed the broker's Receive Maximum [MQTT-3.3.4-7].
     this.#maxInFlight = Math.min(options.maxInFlight, receiveMaximum ?? options.maxInFlight);
     events.connected();
-    if (first) schedule.at(schedule.now() + random() * this.#intervalMs, (dueMs) => this.#tick(dueMs));
+    if (first) schedule.at(schedule.now() + random() * this.#parts.intervalMs, (dueMs) => this.#tick(dueMs));
   }
 
   #onClose(): void {
@@ -150,26 +152,33 @@ export class Device {
 
   #tick(dueMs: number): number | undefined {
     if (this.#stopped) return undefined;
-    const { options, tally, schedule, random } = this.#parts;
+    const { options, tally, schedule, intervalMs } = this.#parts;
     if (this.#online && this.#inFlight < this.#maxInFlight) this.#publish();
     else tally.skipped(1);
     if (options.count !== undefined && this.#sent >= options.count) {
       this.#finish();
       return undefined;
     }
-    const nextMs = dueMs + this.#intervalMs * (1 + options.jitter * (2 * random() - 1));
+    const nextMs = dueMs + this.#waitMs();
     const behindMs = schedule.now() - nextMs;
     if (behindMs <= CATCH_UP_MS) return nextMs;
-    const missed = Math.ceil(behindMs / this.#intervalMs);
+    const missed = Math.ceil(behindMs / intervalMs);
     tally.skipped(missed);
-    return nextMs + missed * this.#intervalMs;
+    return nextMs + missed * intervalMs;
+  }
+
+  /** Until the next message. */
+  #waitMs(): number {
+    const { options, sensor, intervalMs, pace, random } = this.#parts;
+    if (sensor.waitMs !== undefined) return sensor.waitMs() * pace;
+    return intervalMs * (1 + options.jitter * (2 * random() - 1));
   }
 
   #publish(): void {
     const { options, tally, events, sensor, faults } = this.#parts;
     const ts = Date.now();
     const fault = faults();
-    const telemetry = { ts, seq: this.#seq + 1, metrics: sensor(ts) };
+    const telemetry = { ts, seq: this.#seq + 1, metrics: sensor.read(ts) };
     const payload = fault === undefined ? JSON.stringify(telemetry) : spoil(fault, telemetry);
     if (fault === undefined) this.#seq += 1;
     this.#sent += 1;

@@ -2,6 +2,7 @@
 
 import { writeFile } from "node:fs/promises";
 import { openFleet, type Ending, type Fleet } from "./fleet.ts";
+import { loadProfile } from "./profiles/load.ts";
 import { parseOptions, type OutputOptions, type SimOptions } from "./options.ts";
 import { toExitCode, toProgressLine, toText } from "./report.ts";
 
@@ -10,6 +11,11 @@ const SAME_SIGNAL_MS = 500;
 
 /** Resolves to the exit code when every device is disconnected and the summary is written. */
 async function run(sim: SimOptions, output: OutputOptions): Promise<number> {
+  const profile = await loadProfile(sim.profile);
+  if (profile.kind === "wrong") {
+    process.stderr.write(`error: option '--profile': ${profile.problem}\n`);
+    return 2;
+  }
   await using fleet = openFleet(sim);
   stopOnSignal(fleet);
   const progress = output.quiet

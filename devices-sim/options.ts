@@ -1,16 +1,17 @@
 // The command line: every option with its unit, default and bound. Bad input is a value that names the option.
 
 import { availableParallelism } from "node:os";
+import { resolve } from "node:path";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
-import { profileNames, type ProfileName } from "./profiles.ts";
+import { profileNames } from "./profiles/built-in.ts";
 
 /** What a fleet does. Plain data: it crosses to the worker threads. */
 export interface SimOptions {
   readonly host: string;
   readonly port: number;
   readonly devices: number;
-  /** Messages per second of one device. */
-  readonly ratePerDevice: number;
+  /** Messages per second of one device; undefined: as its profile has it. */
+  readonly ratePerDevice: number | undefined;
   /** Each interval varies by up to this share of itself. */
   readonly jitter: number;
   /** The first connection is opened at 0, the last just before this. */
@@ -25,7 +26,8 @@ export interface SimOptions {
   readonly clean: boolean;
   /** Share of the messages that is spoilt on purpose, 0 to 1. */
   readonly invalidShare: number;
-  readonly profile: ProfileName;
+  /** The name of a built-in profile, or the absolute path of a file. */
+  readonly profile: string;
   /** `{device}` stands for the device's id; in `username` and `password` too. */
   readonly topic: string;
   readonly idPrefix: string;
@@ -78,7 +80,7 @@ interface Raw {
   readonly url: URL;
   readonly iOwnThisBroker?: true;
   readonly devices: number;
-  readonly rate: number;
+  readonly rate?: number;
   readonly totalRate?: number;
   readonly jitter: number;
   readonly ramp: number;
@@ -88,7 +90,7 @@ interface Raw {
   readonly protocol: "3.1.1" | "5";
   readonly clean: boolean;
   readonly invalid: number;
-  readonly profile: ProfileName;
+  readonly profile: string;
   readonly topic: string;
   readonly idPrefix: string;
   readonly username?: string;
@@ -114,7 +116,11 @@ function createCommand(): Command {
     )
     .option("--i-own-this-broker", "allow a broker that is not on this machine")
     .addOption(option("--devices <n>", "number of devices").argParser(integer(1, 1_000_000)).default(100))
-    .addOption(option("--rate <n>", "messages per second of each device").argParser(number(0.0001, 1000)).default(1))
+    .addOption(
+      option("--rate <n>", "messages per second of each device (default: as the profile)").argParser(
+        number(0.0001, 1000),
+      ),
+    )
     .addOption(
       option("--total-rate <n>", "messages per second of all devices together")
         .argParser(number(0.0001, 10_000_000))
@@ -136,7 +142,11 @@ function createCommand(): Command {
     .addOption(
       option("--invalid <share>", "share of messages spoilt on purpose, 0 to 1").argParser(number(0, 1)).default(0.01),
     )
-    .addOption(option("--profile <name>", "what the devices measure").choices(profileNames).default("climate"))
+    .addOption(
+      option("--profile <name>", `what the devices measure: ${profileNames.join(", ")}, or a file with your own`)
+        .argParser(profile)
+        .default("climate"),
+    )
     .addOption(
       option("--topic <topic>", "topic; {device} is the device's id")
         .argParser(topic)
@@ -178,6 +188,9 @@ function createCommand(): Command {
 
 const EPILOGUE = `
 Ctrl-C stops the devices, waits up to 5 s for outstanding acknowledgements and prints the summary; again ends at once.
+A device sends as often as its profile says, or as --rate says. One that sends when something happens (door) keeps its own
+rhythm: --rate makes everything happen faster or slower, so that the mean over a long time is the rate; --jitter does not matter.
+Your own profile: \`--profile ./boiler.ts\`, a file whose default export is a defineProfile({ … }), as in config/boiler.ts.
 Exit code: 0 all acknowledged, 1 a message or connection failed, 2 wrong options.`;
 
 const option = (flags: string, description: string): Option => new Option(flags, description);
@@ -265,6 +278,12 @@ export function duration(text: string): number {
   const valueMs = Math.round(Number(amount) * ({ ms: 1, s: 1000, m: 60_000, h: 3_600_000 }[unit ?? ""] ?? Number.NaN));
   if (valueMs <= 2 ** 31 - 1) return valueMs;
   throw new InvalidArgumentError("expected a time with its unit like 500ms, 10s, 2m or 1h.");
+}
+
+function profile(text: string): string {
+  if (profileNames.some((name) => name === text)) return text;
+  if (/\.[cm]?[jt]s$/.test(text)) return resolve(text);
+  throw new InvalidArgumentError(`expected ${profileNames.join(", ")} or the path of a TypeScript file.`);
 }
 
 function topic(text: string): string {

@@ -5,7 +5,9 @@ import { parentPort, workerData, type MessagePort } from "node:worker_threads";
 import { Device } from "./device.ts";
 import { createFaults } from "./faults.ts";
 import type { SimOptions } from "./options.ts";
-import { createSensor } from "./profiles.ts";
+import { createSensor } from "./profiles/built-in.ts";
+import { loadProfile } from "./profiles/load.ts";
+import type { Profile } from "./profiles/profile.ts";
 import { createRandom } from "./random.ts";
 import { Schedule } from "./schedule.ts";
 import { Tally, type Counters } from "./tally.ts";
@@ -45,9 +47,14 @@ export interface Report {
 
 const REPORT_MS = 250;
 
-if (parentPort !== null) runThread(parentPort, workerData as WorkerData);
+if (parentPort !== null) {
+  const data = workerData as WorkerData;
+  const loaded = await loadProfile(data.options.profile);
+  if (loaded.kind === "wrong") throw new Error(loaded.problem);
+  runThread(parentPort, data, loaded.profile);
+}
 
-function runThread(port: MessagePort, { options, thread }: WorkerData): void {
+function runThread(port: MessagePort, { options, thread }: WorkerData, profile: Profile): void {
   const tally = new Tally();
   const schedule = new Schedule();
   const devices: Device[] = [];
@@ -104,7 +111,7 @@ function runThread(port: MessagePort, { options, thread }: WorkerData): void {
   const start = (): void => {
     const startMs = schedule.now();
     for (let index = thread; index < options.devices; index += options.threads) {
-      const device = createDevice(index, { options, schedule, tally, events });
+      const device = createDevice(index, profile, { options, schedule, tally, events });
       devices.push(device);
       active += 1;
       schedule.at(startMs + (options.rampMs * index) / options.devices, () => {
@@ -122,13 +129,17 @@ function runThread(port: MessagePort, { options, thread }: WorkerData): void {
 
 function createDevice(
   index: number,
+  profile: Profile,
   shared: Pick<ConstructorParameters<typeof Device>[0], "options" | "schedule" | "tally" | "events">,
 ): Device {
   const { options } = shared;
+  const intervalMs = options.ratePerDevice === undefined ? profile.intervalMs : 1000 / options.ratePerDevice;
   return new Device({
     ...shared,
+    intervalMs,
+    pace: intervalMs / profile.intervalMs,
     id: `${options.idPrefix}${String(index + 1).padStart(6, "0")}`,
-    sensor: createSensor(options.profile, options.seed, index),
+    sensor: createSensor(profile, options.seed, index),
     faults: createFaults(options.invalidShare, createRandom(options.seed, index, 1)),
     random: createRandom(options.seed, index, 2),
   });
