@@ -3,10 +3,19 @@ import { between, clamp, dayCurve, exponential, MINUTE_MS, round, SECOND_MS, wan
 import { defineProfile } from "./profile.ts";
 
 const HEARTBEAT_MS = 5 * MINUTE_MS;
+/** Share of those who come and do not go through. */
+const PASSING_BY = 0.2;
 const VISIT_MS = 3 * MINUTE_MS;
 
 /** What happens at a door, in this order; between a "clear" and the next "motion" there are heartbeats. */
 type Event = "motion" | "open" | "close" | "clear" | "heartbeat";
+
+const following: Readonly<Record<Exclude<Event, "motion">, Event>> = {
+  open: "close",
+  close: "clear",
+  clear: "motion",
+  heartbeat: "motion",
+};
 
 /**
  * A door contact with a motion sensor. It sends only when something happens, and a heartbeat when nothing has for five minutes:
@@ -24,27 +33,11 @@ export const door = defineProfile({
     let openings = Math.floor(between(random, 0, 5000));
     let battery = between(random, 60, 100);
 
-    const follow = (event: Event): Event => {
-      switch (event) {
-        case "motion":
-          motion = true;
-          return random() < 0.8 ? "open" : "clear";
-        case "open":
-          [open, openings] = [true, openings + 1];
-          return "close";
-        case "close":
-          open = false;
-          return "clear";
-        case "clear":
-          motion = false;
-          return "motion";
-        case "heartbeat":
-          return "motion";
-      }
-    };
     return {
       read(nowMs) {
-        next = follow(next);
+        if (next !== "heartbeat") [open, motion] = [next === "open", next !== "clear"];
+        if (open) openings += 1;
+        next = next === "motion" ? (random() < PASSING_BY ? "clear" : "open") : following[next];
         battery = Math.max(0, battery - 0.0008);
         const daylight =
           window * Math.max(0, dayCurve(nowMs + 3 * 60 * MINUTE_MS)) * Math.exp(clamp(clouds(nowMs), -1, 1));

@@ -43,9 +43,9 @@ export async function loadProfile(name: string): Promise<LoadedProfile> {
     const parsed = shape.safeParse(candidate);
     if (!parsed.success) return wrong(toSentence(parsed.error));
     const profile = guard(candidate as Profile, file);
-    const { read, waitMs } = profile.open(createRandom(0));
-    read(Date.now());
-    waitMs?.();
+    const sensor = profile.open(createRandom(0));
+    sensor.read(Date.now());
+    sensor.waitMs?.();
     return { kind: "profile", profile };
   } catch (error) {
     if (error instanceof ProfileError) return { kind: "wrong", problem: error.message };
@@ -76,7 +76,6 @@ function guard(profile: Profile, file: string): Profile {
       const sensor = calling<Sensor>("open", () => profile.open(random));
       const parsed = sensorShape.safeParse(sensor);
       if (!parsed.success) throw new ProfileError(`${file}: what \`open\` returns: ${toSentence(parsed.error)}`);
-      const { waitMs } = sensor;
       return {
         read(nowMs) {
           const metrics = calling<Metrics>("read", () => sensor.read(nowMs));
@@ -84,11 +83,11 @@ function guard(profile: Profile, file: string): Profile {
           if (problem !== undefined) throw new ProfileError(`${file}: what \`read\` returns: ${problem}`);
           return metrics;
         },
-        ...(waitMs === undefined
+        ...(sensor.waitMs === undefined
           ? {}
           : {
               waitMs() {
-                const wait = calling("waitMs", () => waitMs.call(sensor));
+                const wait = calling("waitMs", () => sensor.waitMs?.() ?? Number.NaN);
                 if (Number.isFinite(wait) && wait >= 0) return wait;
                 throw new ProfileError(`${file}: \`waitMs\` returned ${String(wait)}: expected milliseconds`);
               },
