@@ -5,6 +5,7 @@ import { parentPort, workerData, type MessagePort } from "node:worker_threads";
 import { Device } from "./device.ts";
 import { createFaults } from "./faults.ts";
 import type { SimOptions } from "./options.ts";
+import { payloads } from "./payloads/built-in.ts";
 import { createSensor } from "./profiles/built-in.ts";
 import { loadProfile } from "./profiles/load.ts";
 import type { Profile } from "./profiles/profile.ts";
@@ -134,11 +135,14 @@ function createDevice(
 ): Device {
   const { options } = shared;
   const intervalMs = options.ratePerDevice === undefined ? profile.intervalMs : 1000 / options.ratePerDevice;
+  const id = `${options.idPrefix}${String(index + 1).padStart(6, "0")}`;
+  const topic = options.topic.replaceAll("{device}", id);
   return new Device({
     ...shared,
     intervalMs,
     pace: intervalMs / profile.intervalMs,
-    id: `${options.idPrefix}${String(index + 1).padStart(6, "0")}`,
+    id,
+    encoder: payloads[options.payload].open({ id, topic, metrics: profile.metrics }),
     sensor: createSensor(profile, options.seed, index),
     faults: createFaults(options.invalidShare, createRandom(options.seed, index, 1)),
     random: createRandom(options.seed, index, 2),
