@@ -8,7 +8,7 @@ const threads = [
   "test/dispatch/{dispatcher,exactly-once,handlers,supervision}.test.ts",
   "test/intake/{checkpointer,restore}.test.ts",
   "test/journal/{crash,hung-files,journal,mutation,recovery}.test.ts",
-  "test/sinks/{files-crash,kafka-trouble,nats-cluster,postgres-trouble}.test.ts",
+  "test/sinks/{files-crash,kafka-trouble,nats-cluster,postgres,postgres-trouble}.test.ts",
 ];
 
 /**

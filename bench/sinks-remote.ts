@@ -6,12 +6,16 @@ import type { AddressInfo } from "node:net";
 import type { Entry } from "../src/reading.ts";
 import { http } from "../src/sinks/http.ts";
 import { influx } from "../src/sinks/influx.ts";
+import { kafka } from "../src/sinks/kafka.ts";
 import { mqtt } from "../src/sinks/mqtt.ts";
 import { nats } from "../src/sinks/nats.ts";
+import { postgres } from "../src/sinks/postgres/postgres.ts";
 import { redis } from "../src/sinks/redis.ts";
 import { queryInflux, startInflux } from "../test/servers/influx.ts";
+import { startKafka } from "../test/servers/kafka.ts";
 import { startMosquitto } from "../test/servers/mosquitto.ts";
 import { startNats } from "../test/servers/nats.ts";
+import { startPostgres } from "../test/servers/postgres.ts";
 import { startRedis } from "../test/servers/redis.ts";
 import { toData, toLine, toLines, toRow, type Target } from "./sinks-target.ts";
 
@@ -88,6 +92,31 @@ const natsTarget: Target = {
   },
 };
 
+/** Of librdkafka's mock of a broker, which stores in memory. */
+const kafkaTarget: Target = {
+  name: "kafka",
+  packages: ["@platformatic/kafka"],
+  start: () => startKafka(),
+  sink: ({ port }) => kafka({ brokers: [`127.0.0.1:${port}`] }),
+  async naive({ port }) {
+    const { Producer, stringSerializers } = await import("@platformatic/kafka");
+    const options = { clientId: "bench", bootstrapBrokers: [`127.0.0.1:${port}`], autocreateTopics: true };
+    const producer = new Producer({ ...options, serializers: stringSerializers });
+    const send = (entries: readonly Entry[]): unknown =>
+      producer.send({
+        messages: entries.map((entry) => ({
+          topic: `telemetry.${entry.reading.stream}`,
+          key: entry.reading.deviceId,
+          value: toLine(entry),
+          headers: { gateway: "bench", offset: String(entry.offset) },
+          timestamp: BigInt(entry.reading.time),
+        })),
+        acks: -1,
+      });
+    return { row: (entry) => send([entry]), batch: send, [Symbol.asyncDispose]: () => producer.close() };
+  },
+};
+
 const httpTarget: Target = {
   name: "http",
   packages: [],
@@ -149,4 +178,46 @@ const influxTarget: Target = {
   },
 };
 
-export const remoteTargets: readonly Target[] = [redisTarget, mqttTarget, natsTarget, httpTarget, influxTarget];
+/** Of the columns that `toValues` gives. */
+const columns = [1, 2, 3, 4, 5, 6, 7, 8];
+
+const toValues = (entry: Entry): readonly unknown[] => {
+  const { time, received_at: receivedAt, ...row } = toRow(entry);
+  return [...Object.values(row), new Date(time), new Date(receivedAt)];
+};
+
+const postgresTarget: Target = {
+  name: "postgres",
+  packages: ["pg"],
+  start: () => startPostgres({ settings: ["shared_buffers=256MB", "max_wal_size=4GB"] }),
+  sink: ({ port }) => postgres({ port, user: "postgres", database: "postgres" }),
+  call: ({ port }) => `postgres({ port: ${port}, user: "postgres", database: "postgres" })`,
+  async naive({ port }) {
+    const { Client } = await import("pg");
+    const client = new Client({ host: "127.0.0.1", port, user: "postgres", database: "postgres" });
+    await client.connect();
+    await client.query(`CREATE TABLE naive (gateway text, "offset" bigint, stream text, device text, topic text,
+      time timestamptz, received_at timestamptz, data jsonb, PRIMARY KEY (gateway, "offset"));
+      CREATE INDEX ON naive (stream, device, time)`);
+    const insert = (entries: readonly Entry[]): Promise<unknown> => {
+      const values = entries.flatMap(toValues);
+      const places = entries.map(
+        (_, row) => `(${columns.map((column) => `$${row * columns.length + column}`).join()})`,
+      );
+      const text = `INSERT INTO naive (gateway, "offset", stream, device, topic, data, time, received_at)
+        VALUES ${places.join()} ON CONFLICT DO NOTHING`;
+      return client.query({ name: `insert-${entries.length}`, text, values });
+    };
+    return { row: (entry) => insert([entry]), batch: insert, [Symbol.asyncDispose]: () => client.end() };
+  },
+};
+
+export const remoteTargets: readonly Target[] = [
+  postgresTarget,
+  redisTarget,
+  mqttTarget,
+  natsTarget,
+  kafkaTarget,
+  httpTarget,
+  influxTarget,
+];

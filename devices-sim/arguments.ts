@@ -1,6 +1,8 @@
 // What the values of options look like. Bad input is an InvalidArgumentError, which commander tells with the option's name.
 
+import { resolve } from "node:path";
 import { InvalidArgumentError } from "commander";
+import { profileNames } from "./profiles/built-in.ts";
 
 export function url(text: string): URL {
   const parsed = URL.parse(text);
@@ -39,6 +41,12 @@ export function duration(text: string): number {
   const valueMs = Math.round(Number(amount) * ({ ms: 1, s: 1000, m: 60_000, h: 3_600_000 }[unit ?? ""] ?? Number.NaN));
   if (valueMs <= 2 ** 31 - 1) return valueMs;
   throw new InvalidArgumentError("expected a time with its unit like 500ms, 10s, 2m or 1h.");
+}
+
+export function profile(text: string): string {
+  if (profileNames.some((name) => name === text)) return text;
+  if (/\.[cm]?[jt]s$/.test(text)) return resolve(text);
+  throw new InvalidArgumentError(`expected ${profileNames.join(", ")} or the path of a TypeScript file.`);
 }
 
 export function topic(text: string): string {

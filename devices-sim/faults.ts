@@ -1,6 +1,6 @@
 // What goes wrong on purpose: a share of the messages is spoilt so that a gateway has something to reject.
 
-import type { Telemetry } from "./profiles.ts";
+import type { Telemetry } from "./telemetry.ts";
 import type { Random } from "./random.ts";
 
 export type FaultKind = "malformed-json" | "wrong-type" | "missing-seq" | "empty" | "not-an-object";

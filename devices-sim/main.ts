@@ -4,6 +4,7 @@ import { writeFile } from "node:fs/promises";
 import { openFleet, type Ending, type Fleet } from "./fleet.ts";
 import { beginRun } from "./ledger/writer.ts";
 import { parseOptions, type OutputOptions, type SimOptions, type VerifyOptions } from "./options.ts";
+import { loadProfile } from "./profiles/load.ts";
 import { toExitCode, toProgressLine, toText } from "./report.ts";
 import { parseVerifyOptions } from "./verify/options.ts";
 import { toVerificationText } from "./verify/report.ts";
@@ -14,6 +15,11 @@ const SAME_SIGNAL_MS = 500;
 
 /** Resolves to the exit code when every device is disconnected, sinks are verified and the summary is written. */
 async function run(sim: SimOptions, output: OutputOptions, { targets, waitMs }: VerifyOptions): Promise<number> {
+  const profile = await loadProfile(sim.profile);
+  if (profile.kind === "wrong") {
+    process.stderr.write(`error: option '--profile': ${profile.problem}\n`);
+    return 2;
+  }
   const endRun = sim.ledger === undefined ? undefined : await beginRun(sim.ledger, sim);
   await using fleet = openFleet(sim);
   stopOnSignal(fleet);

@@ -6,7 +6,10 @@ import { Device, type DeviceParts } from "./device.ts";
 import { createFaults } from "./faults.ts";
 import { LedgerWriter } from "./ledger/writer.ts";
 import type { SimOptions } from "./options.ts";
-import { createSensor } from "./profiles.ts";
+import { payloads } from "./payloads/built-in.ts";
+import { createSensor } from "./profiles/built-in.ts";
+import { loadProfile } from "./profiles/load.ts";
+import type { Profile } from "./profiles/profile.ts";
 import { createRandom } from "./random.ts";
 import { Schedule } from "./schedule.ts";
 import { Tally, type Counters } from "./tally.ts";
@@ -46,9 +49,14 @@ export interface Report {
 
 const REPORT_MS = 250;
 
-if (parentPort !== null) runThread(parentPort, workerData as WorkerData);
+if (parentPort !== null) {
+  const data = workerData as WorkerData;
+  const loaded = await loadProfile(data.options.profile);
+  if (loaded.kind === "wrong") throw new Error(loaded.problem);
+  runThread(parentPort, data, loaded.profile);
+}
 
-function runThread(port: MessagePort, { options, thread }: WorkerData): void {
+function runThread(port: MessagePort, { options, thread }: WorkerData, profile: Profile): void {
   const tally = new Tally();
   const schedule = new Schedule();
   const devices: Device[] = [];
@@ -107,7 +115,7 @@ function runThread(port: MessagePort, { options, thread }: WorkerData): void {
   const start = (): void => {
     const startMs = schedule.now();
     for (let index = thread; index < options.devices; index += options.threads) {
-      const device = createDevice(index, { options, schedule, tally, events, ledger });
+      const device = createDevice(index, profile, { options, schedule, tally, events, ledger });
       devices.push(device);
       active += 1;
       schedule.at(startMs + (options.rampMs * index) / options.devices, () => {
@@ -125,18 +133,24 @@ function runThread(port: MessagePort, { options, thread }: WorkerData): void {
 
 function createDevice(
   index: number,
+  profile: Profile,
   {
     ledger,
     ...shared
   }: Pick<DeviceParts, "options" | "schedule" | "tally" | "events"> & { readonly ledger: LedgerWriter | undefined },
 ): Device {
   const { options } = shared;
+  const intervalMs = options.ratePerDevice === undefined ? profile.intervalMs : 1000 / options.ratePerDevice;
   const id = `${options.idPrefix}${String(index + 1).padStart(6, "0")}`;
+  const topic = options.topic.replaceAll("{device}", id);
   return new Device({
     ...shared,
+    intervalMs,
+    pace: intervalMs / profile.intervalMs,
     id,
-    ledger: ledger?.openDevice(id, options.topic.replaceAll("{device}", id)),
-    sensor: createSensor(options.profile, options.seed, index),
+    ledger: ledger?.openDevice(id, topic),
+    encoder: payloads[options.payload].open({ id, topic, metrics: profile.metrics }),
+    sensor: createSensor(profile, options.seed, index),
     faults: createFaults(options.invalidShare, createRandom(options.seed, index, 1)),
     random: createRandom(options.seed, index, 2),
   });

@@ -5,7 +5,7 @@
 //   mark 16 B      offset + 1 as f64, 0: nothing in hand | calls begun u32: in how many lives of a worker | check u32: ~calls
 //
 // Marks are written without a sync: they outlive the process, which is what can be an entry's fault, and not the machine. A
-// mark costs 1–2 µs (two a call), so that each call can have one.
+// mark costs some 3 µs, and a call writes two.
 
 import { closeSync, constants, mkdirSync, openSync, readFileSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
@@ -58,6 +58,7 @@ export function openHand({ file, gateway, places, from, forgiven }: HandOptions)
   const fd = openSync(file, constants.O_RDWR | constants.O_CREAT);
   writeSync(fd, all);
   const empty = Buffer.alloc(markBytes);
+  const filled = Buffer.alloc(markBytes);
   const write = (place: number, mark: Uint8Array): void =>
     void writeSync(fd, mark, 0, markBytes, headerBytes + place * markBytes);
 
@@ -76,14 +77,14 @@ export function openHand({ file, gateway, places, from, forgiven }: HandOptions)
       const place = taken.get(offset) ?? free.pop();
       if (place === undefined) throw new RangeError(`more than ${places} entries in hand`);
       taken.set(offset, place);
-      write(place, toMark(offset, (endings.get(offset) ?? 0) + 1));
+      write(place, toMark(offset, (endings.get(offset) ?? 0) + 1, filled));
     },
     release,
     forgive(except) {
       for (const [offset, place] of taken) {
         if (offset === except) continue;
         const calls = endings.get(offset) ?? 0;
-        if (calls > 0) write(place, toMark(offset, calls));
+        if (calls > 0) write(place, toMark(offset, calls, filled));
         else release(offset);
       }
     },
@@ -91,8 +92,7 @@ export function openHand({ file, gateway, places, from, forgiven }: HandOptions)
   };
 }
 
-function toMark(offset: Offset, calls: number): Buffer {
-  const mark = Buffer.alloc(markBytes);
+function toMark(offset: Offset, calls: number, mark: Buffer = Buffer.alloc(markBytes)): Buffer {
   mark.writeDoubleLE(offset + 1, 0);
   mark.writeUInt32LE(calls, 8);
   mark.writeUInt32LE(~calls >>> 0, 12);

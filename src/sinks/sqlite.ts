@@ -13,7 +13,7 @@ import { statSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { setImmediate } from "node:timers/promises";
+import { setTimeout } from "node:timers/promises";
 import { z } from "zod";
 import { toError } from "../errors.ts";
 import type { Batch, Offset } from "../reading.ts";
@@ -21,7 +21,7 @@ import { layoutSetting, toRows } from "./layout/layout.ts";
 import type { Cells, Layout, Table } from "./layout/table.ts";
 import { defineSink, SinkError } from "./sink.ts";
 import type { Sink, SinkContext, Written } from "./sink.ts";
-import { createCursor, createInserter, prepareFile, rollBack } from "./sqlite-tables.ts";
+import { beginWriting, codeOf, createCursor, createInserter, prepareFile, rollBack } from "./sqlite-tables.ts";
 
 const sqliteSettings = z.strictObject({
   path: z
@@ -51,8 +51,13 @@ export const sqlite = defineSink({
   open: ({ path, layout }, context) => openSqlite(path ?? join(context.dataDir, "telemetry.db"), layout, context),
 });
 
-/** How long a lock of another process blocks this thread; after that it is an error, and retried with backoff. */
+/** How long a lock of another process or sink blocks this thread. */
 const BUSY_MS = 250;
+/**
+ * So long the lock is free after a long transaction: another writer looks for it some times in a quarter of a second, and
+ * without a pause it would find it taken nearly always.
+ */
+const FREE_MS = 10;
 
 /**
  * A transaction writes a page of the index for each device that it has a reading of: with 1,000 devices a row in one of 40,000
@@ -76,7 +81,7 @@ async function openSqlite(path: string, layout: Layout, context: SinkContext): P
     await mkdir(dirname(path), { recursive: true });
     db = new DatabaseSync(path, { timeout: BUSY_MS });
     db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; ${TUNING}`);
-    const tables = prepareFile(db, layout, context.streams, (text) => context.warn(`${path}: ${text}`));
+    const tables = await prepareFile(db, layout, context.streams, (text) => context.warn(`${path}: ${text}`));
     return createSink(db, path, tables, context);
   } catch (cause) {
     db?.close();
@@ -96,9 +101,9 @@ function createSink(
   /** Of the open transaction. */
   let held = { rows: 0, characters: 0, since: 0 };
 
-  function begin(): void {
+  async function begin(signal: AbortSignal): Promise<void> {
     if (db.isTransaction) return;
-    db.exec("BEGIN IMMEDIATE");
+    await beginWriting(db, signal);
     held = { rows: 0, characters: 0, since: performance.now() };
   }
 
@@ -111,10 +116,11 @@ function createSink(
     held.rows += rows.length;
   }
 
-  function commit(batch: Batch, next: Offset): void {
+  async function commit(batch: Batch, next: Offset): Promise<void> {
     for (const inserter of inserters.values()) inserter.flush();
     if (batch.replay !== true) cursor.move(batch.gateway, next);
     db.exec("COMMIT");
+    if (heldMs() >= BUSY_MS / 2) await setTimeout(FREE_MS);
   }
 
   const heldMs = (): number => performance.now() - held.since;
@@ -127,24 +133,29 @@ function createSink(
     // What is held stays so, and the cursor has not moved.
     if (made.kind === "except") return made;
     let isDivided = false;
-    begin();
+    await begin(signal);
     for (const { offset, table, rows } of made.entries) {
       if (heldMs() >= LONGEST_MS) {
-        commit(batch, offset);
+        await commit(batch, offset);
         isDivided = true;
-        await setImmediate();
         signal.throwIfAborted();
-        begin();
+        await begin(signal);
       }
       insert(table, rows);
     }
     if (batch.moreFollows === true && !isDivided && !isLarge()) return { kind: "held" };
-    commit(batch, batch.next);
+    await commit(batch, batch.next);
     return { kind: "all" };
   }
 
   return {
-    position: () => Promise.resolve(cursor.read(gateway)),
+    async position() {
+      try {
+        return await cursor.read(gateway);
+      } catch (cause) {
+        throw explain(path, cause);
+      }
+    },
     async write(batch, signal) {
       try {
         signal.throwIfAborted();
@@ -179,8 +190,7 @@ const passing: ReadonlySet<number> = new Set([5, 6, 10, 13]);
 
 function explain(path: string, cause: unknown): Error {
   const error = toError(cause);
-  const { errcode = 0 } = error as { readonly errcode?: number };
-  const code = errcode & 0xff;
+  const code = codeOf(error);
   const hint = hints[code];
   const message = [`${path}: ${error.message}.`, hint].filter(Boolean).join(" ");
   const isPassing = error instanceof SinkError ? error.kind === "transient" : hint === undefined || passing.has(code);

@@ -180,7 +180,7 @@ describe("what is wrong with a configuration", () => {
       "streams[1].schema: expected a zod 4 schema, such as z.object({ … }), got an object",
       "handlers[0]: expected a function as the second argument of on(), got 5",
       "sinks[0].path: expected a string, got 5",
-      "sinks[1].file: unknown; known here: path, name, only, from, batch, retry, timeoutMs",
+      "sinks[1].file: unknown; known here: path, layout, name, only, from, batch, retry, timeoutMs",
       "sinks[3]: expected a sink such as sqlite(), got 7",
       'http.host: expected a loopback address such as 127.0.0.1, because this server asks for no credentials, got "0.0.0.0"',
       'http.port: expected a number, got "8080"',

@@ -129,3 +129,64 @@ test("`verify` without a ledger is exit code 2, and with a folder that has none 
   expect(none.stderr).toMatch(/^error: \/nowhere has no ledger of a run: .*ENOENT.*\n$/);
   expect(none.code).toBe(1);
 });
+
+test("an own profile measures what it says, at its own rhythm", async () => {
+  await using broker = await openBroker();
+  const { result } = spawnSim(
+    "--url",
+    `mqtt://127.0.0.1:${broker.port}`,
+    "--profile",
+    "config/boiler.ts",
+    "--rate",
+    "50",
+    "--devices",
+    "2",
+    "--ramp",
+    "10ms",
+    "--count",
+    "3",
+    "--invalid",
+    "0",
+  );
+  expect((await result).code).toBe(0);
+  expect(broker.arrivals).toHaveLength(6);
+  for (const { payload } of broker.arrivals) {
+    expect(JSON.parse(payload)).toMatchObject({ metrics: { water: expect.any(Number), starts: expect.any(Number) } });
+  }
+});
+
+test("devices of events send as often on average as --rate says, each when something happens", async () => {
+  await using broker = await openBroker();
+  const { result } = spawnSim(
+    "--url",
+    `mqtt://127.0.0.1:${broker.port}`,
+    "--profile",
+    "door",
+    "--rate",
+    "20",
+    "--devices",
+    "10",
+    "--ramp",
+    "10ms",
+    "--count",
+    "60",
+    "--invalid",
+    "0",
+    "--seed",
+    "4",
+    "--json",
+  );
+  const { code, stdout } = await result;
+  expect(code).toBe(0);
+  const { sent, durationMs } = JSON.parse(stdout) as { sent: number; durationMs: number };
+  expect(sent).toBe(600);
+  // Ends with the slowest of ten devices, each of which is 3 s of the mean away from its end.
+  expect(durationMs).toBeGreaterThan(2500);
+  expect(durationMs).toBeLessThan(8000);
+});
+
+test("a profile with an error is exit code 2, naming the file", async () => {
+  const { code, stderr } = await spawnSim("--profile", "./nowhere.ts").result;
+  expect(stderr).toContain("option '--profile': nowhere.ts: there is no such file");
+  expect(code).toBe(2);
+});

@@ -15,7 +15,7 @@ test("without options it is a hundred climate sensors on this machine for a minu
     host: "127.0.0.1",
     port: 1883,
     devices: 100,
-    ratePerDevice: 1,
+    ratePerDevice: undefined,
     durationMs: 60_000,
     count: undefined,
     qos: 1,

@@ -1,6 +1,6 @@
 // Handlers in real workers: what they do at once, what happens when they do not end, and what they remember.
 
-import { writeFileSync } from "node:fs";
+import { mkdirSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { describe, expect, test } from "vitest";
@@ -329,6 +329,24 @@ describe("state", () => {
     expect(stateOf(bench)).toEqual({ count: 20 });
     expect(statusOf(first, name)).toMatchObject({ delivered: 20, parked: 0 });
   });
+});
+
+test("when nothing can be parked all that is not durable is done again, and its state is as before", async () => {
+  const { bench, openDispatcher } = await openHandler(
+    `async ({ offset }, { state }) => {
+      state.set("count", (state.get("count") ?? 0) + 1);
+      if (offset === 3) throw new Error("no");
+    }`,
+    "{ retry: { attempts: 1 }, concurrency: 2 }",
+  );
+  await bench.append(5);
+  mkdirSync(join(bench.dataDir, "parked.db"));
+  const dispatcher = await openDispatcher();
+  await expect.poll(() => totalErrors(statusOf(dispatcher, name)), patiently).toBeGreaterThan(6);
+  rmdirSync(join(bench.dataDir, "parked.db"));
+  await reaches(dispatcher, name, 5);
+  expect(stateOf(bench)).toEqual({ count: 4 });
+  expect(bench.parked()).toMatchObject([{ offset: 3 }]);
 });
 
 test("a handler that is new begins with what comes next when it is told to", async () => {

@@ -5,10 +5,12 @@ import { join } from "node:path";
 import { env } from "node:process";
 import { setTimeout as delay } from "node:timers/promises";
 import { createClient } from "@redis/client";
+import { Client } from "pg";
 import { expect, onTestFinished } from "vitest";
 import { createRandom } from "../../devices-sim/random.ts";
 import { test } from "../fixtures.ts";
 import { type GatewayProcess, startGateway, type StartOptions } from "../gateway-process.ts";
+import { hasPostgres, startPostgres } from "../servers/postgres.ts";
 import { startRedis } from "../servers/redis.ts";
 import { findPort, isInstalled, type Server } from "../servers/server.ts";
 import { checkSequences, checkSink, type Sequences, toSequences } from "./crash/check.ts";
@@ -38,7 +40,25 @@ interface Destination {
 async function startDestinations(): Promise<readonly Destination[]> {
   const stack = new AsyncDisposableStack();
   onTestFinished(() => stack.disposeAsync());
-  return [toRedis(stack.use(await startRedis()))];
+  return [toPostgres(stack.use(await startPostgres())), toRedis(stack.use(await startRedis()))];
+}
+
+function toPostgres(server: Server): Destination {
+  const { host, port } = server;
+  return {
+    name: "postgres",
+    server,
+    call: `postgres({ host: "${host}", port: ${port}, user: "postgres", database: "postgres", ${soon} })`,
+    async read() {
+      const client = new Client({ host, port, user: "postgres", database: "postgres" });
+      await client.connect();
+      const { rows } = await client.query<Record<string, unknown>>(
+        `SELECT device, data ->> 'seq' AS seq FROM readings ORDER BY "offset"`,
+      );
+      await client.end();
+      return toSequences(rows);
+    },
+  };
 }
 
 function toRedis(server: Server): Destination {
@@ -62,7 +82,7 @@ function toRedis(server: Server): Destination {
   };
 }
 
-test.skipIf(!isInstalled("redis-server"))(
+test.skipIf(!isInstalled("redis-server") || !hasPostgres())(
   `${KILLS} SIGKILLs of the gateway and of its sinks' servers: every sink has everything exactly once, in order`,
   async ({ dir }) => {
     const startedMs = performance.now();
@@ -87,6 +107,7 @@ test.skipIf(!isInstalled("redis-server"))(
     expect(broken(result)).toEqual([]);
     expect(fleet.acknowledged()).toBeGreaterThan(KILLS * 100);
   },
+  KILLS * 60_000,
 );
 
 interface KillOptions {

@@ -1,6 +1,6 @@
 // Between a Kafka client and one broker: https://kafka.apache.org/protocol. A request is its length, API key, version,
 // correlation id and client id, and a body; a response is its length, the correlation id of its request, and a body. The
-// forwarder says in every Metadata response (version 2) that the broker is where it listens itself. On demand it speaks
+// forwarder says in every Metadata response (version 2) that the broker is at another port. On demand it speaks
 // TLS, asks for SASL, or makes Produce (version 7) and Metadata requests fail.
 
 import { once } from "node:events";
@@ -14,9 +14,13 @@ export interface ForwarderOptions {
   readonly tls?: Certificates;
   /** Passwords by user name; SASL's mechanism PLAIN, RFC 4616. */
   readonly users?: Readonly<Record<string, string>>;
+  /** It does not close a connection because its client has: as a broker that hangs. */
+  readonly keepsConnections?: boolean;
 }
 
 export interface Forwarder extends AsyncDisposable {
+  /** The port that clients are sent to: its own, unless something stands before it. */
+  advertised: number;
   /** How often each API has been asked for since the start, by its key. */
   readonly requests: Map<number, number>;
   /** What Produce requests have asked for: -1 is all replicas in step. */
@@ -50,6 +54,7 @@ export async function openForwarder(port: number, broker: () => number, options:
   const sockets = new Set<Socket>();
   const clients = new Set<Socket>();
   const forwarder: Forwarder = {
+    advertised: port,
     requests: new Map(),
     acks: new Set(),
     refuse: undefined,
@@ -84,7 +89,7 @@ export async function openForwarder(port: number, broker: () => number, options:
         other.destroy();
       });
     }
-    forward({ client, upstream, port, broker: broker(), options, forwarder });
+    forward({ client, upstream, broker: broker(), options, forwarder });
   });
   // Also those with which no agreement about TLS was found.
   server.on("connection", (socket: Socket) => sockets.add(socket.on("close", () => sockets.delete(socket))));
@@ -93,11 +98,13 @@ export async function openForwarder(port: number, broker: () => number, options:
   return forwarder;
 }
 
-/** It does not close a connection because its client has: a broker that hangs does not either. */
-function listen({ tls }: ForwarderOptions, onClient: (client: Socket) => void): Server {
-  if (tls === undefined) return createServer({ allowHalfOpen: true }, onClient);
+function listen(
+  { tls, keepsConnections: allowHalfOpen = false }: ForwarderOptions,
+  onClient: (client: Socket) => void,
+): Server {
+  if (tls === undefined) return createServer({ allowHalfOpen }, onClient);
   const [cert, key, ca] = [tls.server.cert, tls.server.key, tls.ca].map((path) => readFileSync(path));
-  const server = createTlsServer({ cert, key, ca, requestCert: true, allowHalfOpen: true }, onClient);
+  const server = createTlsServer({ cert, key, ca, requestCert: true }, onClient);
   server.on("tlsClientError", () => {});
   return server;
 }
@@ -105,13 +112,12 @@ function listen({ tls }: ForwarderOptions, onClient: (client: Socket) => void): 
 interface Link {
   readonly client: Socket;
   readonly upstream: Socket;
-  readonly port: number;
   readonly broker: number;
   readonly options: ForwarderOptions;
   readonly forwarder: Forwarder;
 }
 
-function forward({ client, upstream, port, broker, options, forwarder }: Link): void {
+function forward({ client, upstream, broker, options, forwarder }: Link): void {
   /** API keys of the requests that are not answered, by correlation id. */
   const asked = new Map<number, number>();
   /** What the partitions of Produce requests that were made to fail are answered. */
@@ -161,7 +167,7 @@ function forward({ client, upstream, port, broker, options, forwarder }: Link): 
     }
     if (api === apis.produce) tellRefused(frame);
     if (api === apis.metadata) {
-      const topics = moveBroker(frame, broker, port);
+      const topics = moveBroker(frame, broker, forwarder.advertised);
       const isAboutTopics = frame.readInt32BE(topics) > 0;
       if (forwarder.topicError !== undefined && isAboutTopics) frame.writeInt16BE(forwarder.topicError, topics + 4);
     }

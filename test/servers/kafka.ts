@@ -1,5 +1,6 @@
 // librdkafka's mock of a Kafka cluster, which Debian's kcat has in it: a broker that speaks the protocol over TCP and keeps
-// records in memory until it ends. It makes each topic that is asked for, with 4 partitions. What it lacks of a broker,
+// records in memory until it ends. It makes each topic that is asked for, with 4 partitions, of which each keeps
+// its last 5 MB. What it lacks of a broker,
 // kafka-forwarder.ts has: a port that stays the same, TLS, SASL, limits and errors.
 
 import { execFile } from "node:child_process";
@@ -51,6 +52,8 @@ export async function startKafka(options: ForwarderOptions = {}): Promise<KafkaS
   return {
     ...server,
     forwarder,
+    // kcat waits for input before it obeys another signal, and has nothing to put in order.
+    stop: () => server.stop("SIGKILL"),
     freeze() {
       server.freeze();
       forwarder.freeze(true);

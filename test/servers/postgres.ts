@@ -1,9 +1,11 @@
-// PostgreSQL from Debian, in a folder of its own, on a port and on a Unix domain socket in that folder. fsync is on.
+// PostgreSQL from Debian, in a folder of its own, on a port and on a Unix domain socket in that folder. Without fsync: a process that is killed
+// leaves to the system what it has written, and only the recovery would take longer.
 
 import { execFile } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { chmod, chown, copyFile, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { getuid } from "node:process";
+import { getuid, kill } from "node:process";
 import { promisify } from "node:util";
 import { Client, type ClientConfig } from "pg";
 import type { Certificate } from "./certificates.ts";
@@ -40,6 +42,7 @@ export async function startPostgres({ settings = [], tls, access, authority }: P
   const given = [
     "listen_addresses=127.0.0.1",
     "shared_buffers=32MB",
+    "fsync=off",
     ...(tls === undefined ? [] : ["ssl=on", "ssl_cert_file=server.crt", "ssl_key_file=server.key"]),
     ...(authority === undefined ? [] : ["ssl_ca_file=ca.crt"]),
     ...settings,
@@ -81,16 +84,31 @@ export async function startPostgres({ settings = [], tls, access, authority }: P
       await client.end();
     },
   });
-  return { ...server, start: () => startAgain(server) };
+  return {
+    ...server,
+    start: () => startAgain(server),
+    freeze: () => signalAll(server, "SIGSTOP"),
+    thaw: () => signalAll(server, "SIGCONT"),
+  };
 }
 
-/** After SIGKILL of the postmaster its other processes go on for a moment, and no new one may start until they have noticed. */
+/** Each connection has a process of its own, a child of the one that listens. */
+function signalAll({ dir }: Server, signal: "SIGSTOP" | "SIGCONT"): void {
+  const [pid = ""] = readFileSync(join(dir, "data/postmaster.pid"), "utf8").split("\n");
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ");
+  for (const one of [pid, ...children].filter((text) => text !== "")) kill(Number(one), signal);
+}
+
+/**
+ * After SIGKILL of the postmaster its other processes go on for a moment, and no new one may start until they have noticed;
+ * then it may take its time to recover.
+ */
 async function startAgain(server: Server): Promise<void> {
   for (;;) {
     try {
       return await server.start();
     } catch (cause) {
-      if (!/still in use/.test(String(cause))) throw cause;
+      if (!/still in use|not yet accepting|starting up/.test(String(cause))) throw cause;
     }
   }
 }

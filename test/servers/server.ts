@@ -2,11 +2,12 @@
 
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { env } from "node:process";
+import { env, kill } from "node:process";
 import { setTimeout } from "node:timers/promises";
 
 export interface Server extends AsyncDisposable {
@@ -88,8 +89,9 @@ export async function startServer(program: ServerProgram): Promise<Server> {
     child = undefined;
     if (ending?.pid === undefined || ending.exitCode !== null || ending.signalCode !== null) return;
     const ended = once(ending, "exit");
-    ending.kill(signal);
-    ending.kill("SIGCONT");
+    if (signal === "SIGKILL") signalAll(ending, signal);
+    else ending.kill(signal);
+    signalAll(ending, "SIGCONT");
     await ended;
   }
 
@@ -99,13 +101,39 @@ export async function startServer(program: ServerProgram): Promise<Server> {
     ...place,
     start,
     stop,
-    freeze: () => void child?.kill("SIGSTOP"),
-    thaw: () => void child?.kill("SIGCONT"),
+    freeze: () => signalAll(child, "SIGSTOP"),
+    thaw: () => signalAll(child, "SIGCONT"),
     async [Symbol.asyncDispose]() {
       await stop("SIGKILL");
       await rm(dir, { recursive: true, force: true });
     },
   };
+}
+
+/** To the process and those that it has started, such as one for each connection. */
+function signalAll(child: ChildProcess | undefined, signal: NodeJS.Signals): void {
+  if (child?.pid === undefined) return;
+  const descendants = [...listDescendants(child.pid)];
+  child.kill(signal);
+  for (const pid of descendants) {
+    try {
+      kill(pid, signal);
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
+}
+
+function* listDescendants(pid: number): Generator<number> {
+  try {
+    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ").filter(Boolean);
+    for (const child of children.map(Number)) {
+      yield child;
+      yield* listDescendants(child);
+    }
+  } catch {
+    // It has ended, or the system tells nothing: then it is the process alone.
+  }
 }
 
 /**

@@ -33,7 +33,7 @@ async function start(options?: ForwarderOptions): Promise<KafkaServer> {
 const startClient = (server: KafkaServer, what: string): ReturnType<typeof spawn> =>
   spawn(execPath, [join(import.meta.dirname, "kafka-client.ts"), String(server.port), what], {
     stdio: ["pipe", "pipe", "inherit"],
-    timeout: 10_000,
+    timeout: 20_000,
   });
 
 /** By device, in the order in which consumers get them. */
@@ -76,7 +76,7 @@ describe.skipIf(!isInstalled("kcat"))("the kafka sink and a broker that", () => 
     const server = await start();
     await using sink = await openSink(server);
     await sink.write(makeBatch([0]), never);
-    await server.stop("SIGKILL");
+    await server.stop();
     await expect(sink.write(makeBatch([1]), never)).rejects.toThrow(`127.0.0.1:${server.port}: topic ${topic}: `);
     await server.start();
     await using again = await openSink(server);
@@ -116,7 +116,7 @@ describe.skipIf(!isInstalled("kcat"))("the kafka sink and a broker that", () => 
 
   test(
     "is frozen: a write obeys its signal, nothing of it follows, and the sink can be closed",
-    { timeout: 15_000 },
+    { timeout: 20_000 },
     async () => {
       const server = await start();
       const sink = await openSink(server);
@@ -154,7 +154,7 @@ describe.skipIf(!isInstalled("kcat"))("the kafka sink and a broker that", () => 
   });
 
   test("refuses the password and leaves the connection open: nothing keeps the process alive", async () => {
-    const server = await start({ users: { writer: "secret" } });
+    const server = await start({ users: { writer: "secret" }, keepsConnections: true });
     expect(await once(startClient(server, "login"), "exit")).toEqual([0, null]);
   });
 

@@ -1,13 +1,12 @@
-// What may go wrong between the sink and a PostgreSQL of its own, which it kills, freezes and locks. fsync is on.
+// What may go wrong between the sink and a PostgreSQL of its own, which it kills, freezes and locks.
 
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
 import type { Socket } from "node:net";
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { toOffset } from "../../src/reading.ts";
-import { postgres } from "../../src/sinks/postgres/postgres.ts";
 import type { Sink, SinkContext } from "../../src/sinks/sink.ts";
-import { makeBatch, openContext } from "../contract/sink.ts";
+import { describeSink, makeBatch, openContext } from "../contract/sink.ts";
 import { hasPostgres, startPostgres } from "../servers/postgres.ts";
 import { findPort } from "../servers/server.ts";
 import type { Server } from "../servers/server.ts";
@@ -49,6 +48,16 @@ describe.skipIf(!hasPostgres())("the postgres sink", () => {
     context = await openContext();
   });
 
+  describeSink("postgres", {
+    open: (of) => databases.openSink(of),
+    rows: (of) => databases.readings(of),
+    once: "exactly",
+    parks: ["NUL", "lone surrogates"],
+    server: () => server,
+    openAt: (of, { host, port }) => databases.openSink(of, { host, port }),
+    survives: "SIGKILL",
+  });
+
   describe("when the server goes away", () => {
     test("says which server is not there", async () => {
       const port = await findPort();
@@ -56,18 +65,6 @@ describe.skipIf(!hasPostgres())("the postgres sink", () => {
       await expect(refused).rejects.toMatchObject({ kind: "transient" });
       await expect(refused).rejects.toThrow(new RegExp(`127.0.0.1:${port}, database test_\\d+: connect ECONNREFUSED`));
       await expect(open({ host: context.dataDir })).rejects.toThrow(`${context.dataDir}, port`);
-    });
-
-    test("rejects after a restart of the server, and goes on with a new connection where it was", async () => {
-      await using sink = await open();
-      await sink.write(makeBatch([0, 1]), never);
-      await server.stop("SIGINT");
-      await server.start();
-      await expect(sink.write(makeBatch([2, 3]), never)).rejects.toThrow(`127.0.0.1:${server.port}`);
-      await using again = await open();
-      expect(await again.position?.()).toBe(2);
-      await again.write(makeBatch([2, 3]), never);
-      expect(await offsets()).toEqual([0, 1, 2, 3]);
     });
 
     test("has every reading exactly once, however often the server is killed in mid-write", async () => {
@@ -130,38 +127,6 @@ describe.skipIf(!hasPostgres())("the postgres sink", () => {
       await using again = await open();
       expect(await again.position?.()).toBe(3);
     });
-
-    test("obeys its signal while the server is frozen, and what was sent is not written twice", async () => {
-      await using sink = await open();
-      await sink.write(makeBatch([0]), never);
-      const pid = Number(
-        (await ask("SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'sluice%'"))[0]?.["pid"],
-      );
-      process.kill(pid, "SIGSTOP");
-      server.freeze();
-      onTestFinished(() => server.thaw());
-      const abort = new AbortController();
-      const written = sink.write(makeBatch([1, 2]), abort.signal);
-      abort.abort(new Error("enough"));
-      await expect(written).rejects.toThrow("enough");
-      await sink[Symbol.asyncDispose]();
-      process.kill(pid, "SIGCONT");
-      server.thaw();
-      await using again = await open();
-      const from = Number(await again.position?.());
-      await again.write(makeBatch(range(from, 3)), never).catch(() => {});
-      await using last = await open();
-      await last.write(makeBatch(range(Number(await last.position?.()), 3), 3), never);
-      expect(await offsets()).toEqual([0, 1, 2]);
-    });
-
-    test("gives up opening while the server is frozen when its worker does", async () => {
-      server.freeze();
-      onTestFinished(() => server.thaw());
-      const opening = postgres({ host: server.host, port: server.port }).sink;
-      const late = opening.open(opening.settings.parse({ host: server.host, port: server.port }), context);
-      await expect(late).rejects.toMatchObject({ kind: "transient", message: /does not answer/ });
-    }, 40_000);
   });
 
   describe("beside another writer of the same position", () => {

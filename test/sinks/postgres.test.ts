@@ -36,17 +36,19 @@ const climate = (schema: z.ZodType): readonly SinkStream[] => [
 
 describe.skipIf(!hasPostgres())("with PostgreSQL", () => {
   beforeAll(async () => {
-    // What is durable is for postgres-trouble.test.ts.
-    server = await startPostgres({ settings: ["fsync=off"] });
+    server = await startPostgres();
     databases = createDatabases(server);
   });
   afterAll(async () => {
     await server[Symbol.asyncDispose]();
   });
 
+  // What its server does to it is in postgres-trouble.test.ts.
   describeSink("postgres", {
     open: (context) => databases.openSink(context),
     rows: (context) => databases.readings(context),
+    once: "exactly",
+    parks: ["NUL", "lone surrogates"],
   });
 
   describe("the postgres sink", () => {

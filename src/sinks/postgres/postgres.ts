@@ -77,7 +77,7 @@ export const postgres = defineSink({
 });
 
 /** For connecting, and for making tables. */
-const OPENS_WITHIN_MS = 20_000;
+const OPENS_WITHIN_MS = 10_000;
 
 async function openPostgres(settings: PostgresSettings, context: SinkContext): Promise<Sink> {
   const late = AbortSignal.timeout(OPENS_WITHIN_MS);

@@ -21,7 +21,7 @@ export interface TableSettings {
  * server. Keep-alive: a gateway that vanished in the middle of a COPY holds its locks for no longer than 30 s.
  */
 export const limits: readonly string[] = [
-  "SET LOCAL lock_timeout = '10s'",
+  "SET LOCAL lock_timeout = '5s'",
   "SET LOCAL statement_timeout = '10min'",
   "SET LOCAL tcp_keepalives_idle = 10",
   "SET LOCAL tcp_keepalives_interval = 5",

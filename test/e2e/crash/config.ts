@@ -9,7 +9,7 @@ export const fleetConfig = (
   journal: object = {},
   more: readonly string[] = [],
 ): string => `
-import { defineGateway, defineStream, json, redis, sqlite, tcp, z } from "sluice";
+import { defineGateway, defineStream, json, postgres, redis, sqlite, tcp, z } from "sluice";
 const schema = z.looseObject({ ts: z.int(), seq: z.int(), metrics: z.record(z.string(), z.number()) });
 const stream = { codec: json, schema, time: (data) => data.ts };
 const dedupe = { key: (data) => String(data.seq), window: 100_000 };
