@@ -11,7 +11,7 @@ import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { openRows, toTable, type Look, type Rows } from "./demo-rows.ts";
-import { duration } from "./options.ts";
+import { duration } from "./arguments.ts";
 import { toText, type Summary } from "./report.ts";
 
 interface Demo {

@@ -2,9 +2,11 @@
 
 import { connect as connectSocket } from "node:net";
 import { MqttClient } from "mqtt";
-import { spoil, type FaultKind } from "./faults.ts";
+import { rejectionOf, spoil, type FaultKind } from "./faults.ts";
+import type { DeviceLedger } from "./ledger/writer.ts";
 import type { SimOptions } from "./options.ts";
-import type { Sensor } from "./profiles.ts";
+import type { Encoder, Message } from "./payloads/payload.ts";
+import type { Sensor } from "./profiles/profile.ts";
 import type { Random } from "./random.ts";
 import type { Schedule } from "./schedule.ts";
 import { hex, type Tally } from "./tally.ts";
@@ -14,12 +16,18 @@ export interface DeviceParts {
   readonly id: string;
   readonly options: SimOptions;
   readonly sensor: Sensor;
+  /** Mean time between two messages. */
+  readonly intervalMs: number;
+  /** What the times of a sensor of events are multiplied by. */
+  readonly pace: number;
+  readonly encoder: Encoder;
   /** Asked for each message whether to spoil it. */
   readonly faults: () => FaultKind | undefined;
   /** For the rhythm: jitter, first message, reconnect delays. */
   readonly random: Random;
   readonly schedule: Schedule;
   readonly tally: Tally;
+  readonly ledger: DeviceLedger | undefined;
   readonly events: DeviceEvents;
 }
 
@@ -48,8 +56,6 @@ const refusals: ReadonlySet<number> = new Set([4, 5, 0x86, 0x87]);
  */
 export class Device {
   readonly #parts: DeviceParts;
-  readonly #topic: string;
-  readonly #intervalMs: number;
   #client: MqttClient | undefined;
   #history: "untried" | "failing" | "connected" = "untried";
   #online = false;
@@ -58,12 +64,12 @@ export class Device {
   #seq = 0;
   #sent = 0;
   #inFlight = 0;
+  /** How many messages the last reading took. */
+  #perReading = 1;
   #maxInFlight: number;
 
   constructor(parts: DeviceParts) {
     this.#parts = parts;
-    this.#topic = parts.options.topic.replaceAll("{device}", parts.id);
-    this.#intervalMs = 1000 / parts.options.ratePerDevice;
     this.#maxInFlight = parts.options.maxInFlight;
   }
 
@@ -83,6 +89,8 @@ export class Device {
       ...named("username", options.username, this.#parts.id),
       ...named("password", options.password, this.#parts.id),
     });
+    this.#parts.ledger?.watch(client);
+    this.#announce(client);
     client.on("connect", ({ properties }) => this.#onConnect(properties?.receiveMaximum));
     client.on("close", () => this.#onClose());
     client.on("error", (error) => this.#onError(error));
@@ -102,6 +110,8 @@ export class Device {
     this.stop();
     const client = this.#client;
     if (client === undefined) return;
+    const { will } = client.options;
+    if (this.#online && this.#inFlight === 0 && will !== undefined) client.publish(will.topic, will.payload);
     const timer = setTimeout(() => client.stream.destroy(), GOODBYE_MS);
     await new Promise<void>((resolve) => {
       // Forced while messages are in flight: MQTT.js would wait for their acknowledgements for ever.
@@ -119,7 +129,8 @@ export class Device {
     // MQTT.js does not heed the broker's Receive Maximum [MQTT-3.3.4-7].
     this.#maxInFlight = Math.min(options.maxInFlight, receiveMaximum ?? options.maxInFlight);
     events.connected();
-    if (first) schedule.at(schedule.now() + random() * this.#intervalMs, (dueMs) => this.#tick(dueMs));
+    this.#birth();
+    if (first) schedule.at(schedule.now() + random() * this.#parts.intervalMs, (dueMs) => this.#tick(dueMs));
   }
 
   #onClose(): void {
@@ -134,7 +145,9 @@ export class Device {
       if (!this.#stopped) tally.error("connection lost", `${this.#parts.id} lost its connection`);
     }
     // MQTT.js has just armed its timer with the old period: this one is for the next time.
-    if (this.#client !== undefined) this.#client.options.reconnectPeriod = this.#reconnectMs();
+    if (this.#client === undefined) return;
+    this.#client.options.reconnectPeriod = this.#reconnectMs();
+    this.#renewWill(this.#client);
   }
 
   #onError(error: Error & { readonly code?: unknown }): void {
@@ -150,33 +163,59 @@ export class Device {
 
   #tick(dueMs: number): number | undefined {
     if (this.#stopped) return undefined;
-    const { options, tally, schedule, random } = this.#parts;
-    if (this.#online && this.#inFlight < this.#maxInFlight) this.#publish();
+    const { options, tally, schedule, intervalMs } = this.#parts;
+    if (this.#online && this.#hasRoom()) this.#publish();
     else tally.skipped(1);
     if (options.count !== undefined && this.#sent >= options.count) {
       this.#finish();
       return undefined;
     }
-    const nextMs = dueMs + this.#intervalMs * (1 + options.jitter * (2 * random() - 1));
+    const nextMs = dueMs + this.#waitMs();
     const behindMs = schedule.now() - nextMs;
     if (behindMs <= CATCH_UP_MS) return nextMs;
-    const missed = Math.ceil(behindMs / this.#intervalMs);
+    const missed = Math.ceil(behindMs / intervalMs);
     tally.skipped(missed);
-    return nextMs + missed * this.#intervalMs;
+    return nextMs + missed * intervalMs;
+  }
+
+  /** Until the next message. */
+  #waitMs(): number {
+    const { options, sensor, intervalMs, pace, random } = this.#parts;
+    if (sensor.waitMs !== undefined) return sensor.waitMs() * pace;
+    return intervalMs * (1 + options.jitter * (2 * random() - 1));
+  }
+
+  /** A reading is sent as a whole or not at all. */
+  #hasRoom(): boolean {
+    return this.#inFlight === 0 || this.#inFlight + this.#perReading <= this.#maxInFlight;
   }
 
   #publish(): void {
-    const { options, tally, events, sensor, faults } = this.#parts;
+    const { encoder, sensor, faults } = this.#parts;
     const ts = Date.now();
     const fault = faults();
-    const telemetry = { ts, seq: this.#seq + 1, metrics: sensor(ts) };
-    const payload = fault === undefined ? JSON.stringify(telemetry) : spoil(fault, telemetry);
+    const reading = { ts, seq: this.#seq + 1, metrics: sensor.read(ts) };
+    const messages = encoder.encode(reading);
     if (fault === undefined) this.#seq += 1;
     this.#sent += 1;
+    this.#perReading = messages.length;
+    for (const message of messages) {
+      const sent = fault === undefined ? message : { ...message, payload: spoil(fault, reading) };
+      this.#send(sent, { seq: reading.seq, fault });
+    }
+  }
+
+  #send(
+    { topic, payload, value }: Message,
+    { seq, fault }: { readonly seq: number; readonly fault: FaultKind | undefined },
+  ): void {
+    const { options, tally, events, ledger } = this.#parts;
     this.#inFlight += 1;
     tally.sent(fault);
+    const spoilt = fault === undefined ? undefined : { kind: fault, reason: rejectionOf[fault] };
+    ledger?.announce({ seq, payload, value, fault: spoilt });
     const sentMs = performance.now();
-    this.#client?.publish(this.#topic, payload, { qos: options.qos }, (error) => {
+    this.#client?.publish(topic, payload, { qos: options.qos }, (error) => {
       this.#inFlight -= 1;
       const afterMs = performance.now() - sentMs;
       if (error === undefined || error === null) {
@@ -190,6 +229,35 @@ export class Device {
       }
       events.settled();
     });
+  }
+
+  /** Of a firmware that announces itself: its will, and an ear for who asks it to do so again. */
+  #announce(client: MqttClient): void {
+    const { session } = this.#parts.encoder;
+    if (session === undefined) return;
+    this.#renewWill(client);
+    // MQTT.js renews the subscription after a reconnect.
+    client.once("connect", () => client.subscribe(session.commands, { qos: 1 }));
+    client.on("message", (_topic, payload) => {
+      if (session.isRebirth(payload)) this.#birth();
+    });
+  }
+
+  /** MQTT.js puts into the next CONNECT what its options have by then. */
+  #renewWill(client: MqttClient): void {
+    const will = this.#parts.encoder.session?.will();
+    if (will === undefined) return;
+    client.options.will = { topic: will.topic, payload: Buffer.from(will.payload), qos: 1, retain: false };
+  }
+
+  /** Before any data of a connection; it is no reading and is not counted. */
+  #birth(): void {
+    const { encoder, sensor } = this.#parts;
+    if (encoder.session === undefined || this.#stopped) return;
+    const ts = Date.now();
+    for (const { topic, payload } of encoder.session.birth({ ts, seq: this.#seq, metrics: sensor.read(ts) })) {
+      this.#client?.publish(topic, payload);
+    }
   }
 
   #finish(): void {

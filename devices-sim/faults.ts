@@ -1,6 +1,6 @@
 // What goes wrong on purpose: a share of the messages is spoilt so that a gateway has something to reject.
 
-import type { Telemetry } from "./profiles.ts";
+import type { Telemetry } from "./telemetry.ts";
 import type { Random } from "./random.ts";
 
 export type FaultKind = "malformed-json" | "wrong-type" | "missing-seq" | "empty" | "not-an-object";
@@ -15,6 +15,15 @@ const spoilers: Readonly<Record<FaultKind, (telemetry: Telemetry) => string>> = 
   "missing-seq": ({ ts, metrics }) => JSON.stringify({ ts, metrics }),
   empty: () => "",
   "not-an-object": ({ metrics }) => JSON.stringify(Object.values(metrics)),
+};
+
+/** Why a gateway whose schema is that of the profile rejects each kind, in the words of Sluice. */
+export const rejectionOf: Readonly<Record<FaultKind, "undecodable" | "invalid">> = {
+  "malformed-json": "undecodable",
+  "wrong-type": "invalid",
+  "missing-seq": "invalid",
+  empty: "undecodable",
+  "not-an-object": "invalid",
 };
 
 export const faultKinds = Object.keys(spoilers) as readonly FaultKind[];

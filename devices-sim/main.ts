@@ -2,23 +2,55 @@
 
 import { writeFile } from "node:fs/promises";
 import { openFleet, type Ending, type Fleet } from "./fleet.ts";
-import { parseOptions, type OutputOptions, type SimOptions } from "./options.ts";
+import { beginRun } from "./ledger/writer.ts";
+import { parseOptions, type OutputOptions, type SimOptions, type VerifyOptions } from "./options.ts";
+import { loadProfile } from "./profiles/load.ts";
 import { toExitCode, toProgressLine, toText } from "./report.ts";
+import { parseVerifyOptions } from "./verify/options.ts";
+import { toVerificationText } from "./verify/report.ts";
+import { verify, type Verification, type VerifyRequest } from "./verify/verify.ts";
 
 /** A terminal and npm both deliver one Ctrl-C: signals this close together count as one. */
 const SAME_SIGNAL_MS = 500;
 
-/** Resolves to the exit code when every device is disconnected and the summary is written. */
-async function run(sim: SimOptions, output: OutputOptions): Promise<number> {
+/** Resolves to the exit code when every device is disconnected, sinks are verified and the summary is written. */
+async function run(sim: SimOptions, output: OutputOptions, { targets, waitMs }: VerifyOptions): Promise<number> {
+  const profile = await loadProfile(sim.profile);
+  if (profile.kind === "wrong") {
+    process.stderr.write(`error: option '--profile': ${profile.problem}\n`);
+    return 2;
+  }
+  const endRun = sim.ledger === undefined ? undefined : await beginRun(sim.ledger, sim);
   await using fleet = openFleet(sim);
   stopOnSignal(fleet);
-  const progress = output.quiet
-    ? undefined
-    : showProgress(fleet, output.json === true ? process.stderr : process.stdout);
+  const progress = output.quiet ? undefined : showProgress(fleet, streamFor(output));
   const ending = await fleet.ended;
   progress?.[Symbol.dispose]();
-  return report(ending, sim, output);
+  if (ending.kind !== "finished") return explain(ending, sim);
+  await endRun?.();
+  const isVerified = sim.ledger !== undefined && targets.length > 0;
+  const verification = isVerified ? await compare({ dir: sim.ledger, targets, waitMs }, output) : undefined;
+  const { summary } = ending;
+  const text = `${toText(summary)}${verification === undefined ? "" : `\n${toVerificationText(verification)}`}`;
+  await report({ ...summary, ...(verification !== undefined && { verification }) }, text, output);
+  return verification?.kept === false ? 1 : toExitCode(summary);
 }
+
+/** `sluice-sim verify`. Resolves to the exit code. */
+async function runVerify(request: VerifyRequest, output: OutputOptions): Promise<number> {
+  const verification = await compare(request, output);
+  await report(verification, toVerificationText(verification), output);
+  return verification.kept ? 0 : 1;
+}
+
+const compare = (request: VerifyRequest, output: OutputOptions): Promise<Verification> =>
+  verify({
+    ...request,
+    ...(!output.quiet && { onTarget: (name: string) => streamFor(output).write(`comparing with ${name}\n`) }),
+  });
+
+/** Where people look while standard output may be taken by JSON. */
+const streamFor = ({ json }: OutputOptions): NodeJS.WriteStream => (json === true ? process.stderr : process.stdout);
 
 function stopOnSignal(fleet: Fleet): void {
   let firstMs: number | undefined;
@@ -49,17 +81,16 @@ function showProgress(fleet: Fleet, out: NodeJS.WriteStream): Disposable {
   };
 }
 
-async function report(ending: Ending, { host, port }: SimOptions, output: OutputOptions): Promise<number> {
-  if (ending.kind !== "finished") {
-    process.stderr.write(`error: ${explanations[ending.kind](`${host}:${port}`, ending.detail)}\n`);
-    return 1;
-  }
-  const { summary } = ending;
-  const json = `${JSON.stringify(summary)}\n`;
+function explain(ending: Exclude<Ending, { readonly kind: "finished" }>, { host, port }: SimOptions): 1 {
+  process.stderr.write(`error: ${explanations[ending.kind](`${host}:${port}`, ending.detail)}\n`);
+  return 1;
+}
+
+async function report(result: object, text: string, output: OutputOptions): Promise<void> {
+  const json = `${JSON.stringify(result)}\n`;
   if (output.json === true) process.stdout.write(json);
   else if (output.json !== undefined) await writeFile(output.json, json);
-  if (!output.quiet && output.json !== true) process.stdout.write(toText(summary));
-  return toExitCode(summary);
+  if (!output.quiet && output.json !== true) process.stdout.write(text);
 }
 
 /** What each bad ending means, for the person at the terminal. */
@@ -72,10 +103,18 @@ const explanations: Readonly<Record<Exclude<Ending["kind"], "finished">, (broker
     crashed: (_broker, detail) => `the simulator failed: ${detail}`,
   };
 
-const parsed = parseOptions(process.argv.slice(2));
-if (parsed.kind === "told") {
+/** Resolves to the exit code. */
+async function main([first, ...others]: readonly string[]): Promise<number> {
+  const parsed = first === "verify" ? parseVerifyOptions(others) : parseOptions(process.argv.slice(2));
+  if (parsed.kind === "run") return await run(parsed.sim, parsed.output, parsed.verify);
+  if (parsed.kind === "verify") return await runVerify(parsed.request, parsed.output);
   (parsed.exitCode === 0 ? process.stdout : process.stderr).write(parsed.text);
-  process.exitCode = parsed.exitCode;
-} else {
-  process.exitCode = await run(parsed.sim, parsed.output);
+  return parsed.exitCode;
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  process.stderr.write(`error: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.exitCode = 1;
 }

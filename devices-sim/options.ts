@@ -1,16 +1,21 @@
 // The command line: every option with its unit, default and bound. Bad input is a value that names the option.
 
 import { availableParallelism } from "node:os";
-import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
-import { profileNames, type ProfileName } from "./profiles.ts";
+import { resolve } from "node:path";
+import { Command, CommanderError, Option } from "commander";
+import { duration, integer, number, profile, topic, url } from "./arguments.ts";
+import { payloadNames, payloads, type PayloadName } from "./payloads/built-in.ts";
+import { isSparkplugTopic } from "./payloads/sparkplug-b.ts";
+import { profileNames } from "./profiles/built-in.ts";
+import { TARGETS, targets, verifyWait, type Target } from "./verify/target.ts";
 
 /** What a fleet does. Plain data: it crosses to the worker threads. */
 export interface SimOptions {
   readonly host: string;
   readonly port: number;
   readonly devices: number;
-  /** Messages per second of one device. */
-  readonly ratePerDevice: number;
+  /** Messages per second of one device; undefined: as its profile has it. */
+  readonly ratePerDevice: number | undefined;
   /** Each interval varies by up to this share of itself. */
   readonly jitter: number;
   /** The first connection is opened at 0, the last just before this. */
@@ -25,7 +30,9 @@ export interface SimOptions {
   readonly clean: boolean;
   /** Share of the messages that is spoilt on purpose, 0 to 1. */
   readonly invalidShare: number;
-  readonly profile: ProfileName;
+  /** The name of a built-in profile, or the absolute path of a file. */
+  readonly profile: string;
+  readonly payload: PayloadName;
   /** `{device}` stands for the device's id; in `username` and `password` too. */
   readonly topic: string;
   readonly idPrefix: string;
@@ -43,6 +50,8 @@ export interface SimOptions {
   readonly giveUpMs: number;
   /** How long to wait at the end for outstanding acknowledgements. */
   readonly drainMs: number;
+  /** The folder where each thread writes what it sends and is told. */
+  readonly ledger: string | undefined;
 }
 
 /** How the command reports. */
@@ -52,8 +61,15 @@ export interface OutputOptions {
   readonly quiet: boolean;
 }
 
+/** Where to look, after the run, for what was acknowledged. */
+export interface VerifyOptions {
+  readonly targets: readonly Target[];
+  /** A sink that brings nothing new for so long has brought everything. */
+  readonly waitMs: number;
+}
+
 export type Parsed =
-  | { readonly kind: "run"; readonly sim: SimOptions; readonly output: OutputOptions }
+  | { readonly kind: "run"; readonly sim: SimOptions; readonly output: OutputOptions; readonly verify: VerifyOptions }
   /** The command line asked for help, or is wrong: nothing to run. Exit code 2 means wrong. */
   | { readonly kind: "told"; readonly exitCode: 0 | 2; readonly text: string };
 
@@ -78,18 +94,19 @@ interface Raw {
   readonly url: URL;
   readonly iOwnThisBroker?: true;
   readonly devices: number;
-  readonly rate: number;
+  readonly rate?: number;
   readonly totalRate?: number;
   readonly jitter: number;
   readonly ramp: number;
   readonly duration?: number;
   readonly count?: number;
-  readonly qos: "0" | "1" | "2";
+  readonly qos?: "0" | "1" | "2";
   readonly protocol: "3.1.1" | "5";
   readonly clean: boolean;
-  readonly invalid: number;
-  readonly profile: ProfileName;
-  readonly topic: string;
+  readonly invalid?: number;
+  readonly profile: string;
+  readonly payload: PayloadName;
+  readonly topic?: string;
   readonly idPrefix: string;
   readonly username?: string;
   readonly password?: string;
@@ -102,6 +119,9 @@ interface Raw {
   readonly giveUp: number;
   readonly json?: string | true;
   readonly quiet?: true;
+  readonly ledger?: string;
+  readonly verify?: readonly Target[];
+  readonly verifyWait: number;
 }
 
 function createCommand(): Command {
@@ -114,7 +134,11 @@ function createCommand(): Command {
     )
     .option("--i-own-this-broker", "allow a broker that is not on this machine")
     .addOption(option("--devices <n>", "number of devices").argParser(integer(1, 1_000_000)).default(100))
-    .addOption(option("--rate <n>", "messages per second of each device").argParser(number(0.0001, 1000)).default(1))
+    .addOption(
+      option("--rate <n>", "messages per second of each device (default: as the profile)").argParser(
+        number(0.0001, 1000),
+      ),
+    )
     .addOption(
       option("--total-rate <n>", "messages per second of all devices together")
         .argParser(number(0.0001, 10_000_000))
@@ -128,20 +152,24 @@ function createCommand(): Command {
         "stop after this time, e.g. 500ms, 10s, 2m (default: 60s, or no limit with --count)",
       ).argParser(duration),
     )
-    .addOption(option("--count <n>", "stop after this many messages per device").argParser(integer(1)))
-    .addOption(option("--qos <n>", "quality of service").choices(["0", "1", "2"]).default("1"))
+    .addOption(option("--count <n>", "stop after this many readings per device, each a message").argParser(integer(1)))
+    .addOption(option("--qos <n>", "quality of service (default: 1, with sparkplug-b 0)").choices(["0", "1", "2"]))
     .addOption(option("--protocol <version>", "MQTT version").choices(["3.1.1", "5"]).default("3.1.1"))
     .option("--clean", "start a clean session", true)
     .option("--no-clean", "resume the session of the same device id")
     .addOption(
-      option("--invalid <share>", "share of messages spoilt on purpose, 0 to 1").argParser(number(0, 1)).default(0.01),
+      option(
+        "--invalid <share>",
+        "share of messages spoilt on purpose, 0 to 1, only with --payload sluice (default: 0.01)",
+      ).argParser(number(0, 1)),
     )
-    .addOption(option("--profile <name>", "what the devices measure").choices(profileNames).default("climate"))
     .addOption(
-      option("--topic <topic>", "topic; {device} is the device's id")
-        .argParser(topic)
-        .default("devices/{device}/telemetry"),
+      option("--profile <name>", `what the devices measure: ${profileNames.join(", ")}, or a file with your own`)
+        .argParser(profile)
+        .default("climate"),
     )
+    .addOption(option("--payload <shape>", "how a reading is sent").choices(payloadNames).default("sluice"))
+    .addOption(option("--topic <topic>", "topic; {device} is the device's id (default: as below)").argParser(topic))
     .option("--id-prefix <text>", "device ids are this and a number from 000001", "sim-")
     .option("--username <name>", "user name; {device} is the device's id")
     .option("--password <password>", "password; {device} is the device's id")
@@ -173,12 +201,24 @@ function createCommand(): Command {
       "summary as one JSON object, to a file or to standard output (progress then on standard error)",
     )
     .option("--quiet", "no progress, no text summary")
+    .option("--ledger <folder>", "write down there every message and acknowledgement")
+    .addOption(option("--verify <sink>", "compare the ledger with it afterwards, may be repeated").argParser(targets))
+    .addOption(verifyWait())
     .addHelpText("after", EPILOGUE);
 }
 
 const EPILOGUE = `
 Ctrl-C stops the devices, waits up to 5 s for outstanding acknowledgements and prints the summary; again ends at once.
-Exit code: 0 all acknowledged, 1 a message or connection failed, 2 wrong options.`;
+A device sends as often as its profile says, or as --rate says. One that sends when something happens (door) keeps its own
+rhythm: --rate makes everything happen faster or slower, so that the mean over a long time is the rate; --jitter does not matter.
+Your own profile: \`--profile ./boiler.ts\`, a file whose default export is a defineProfile({ … }), as in config/boiler.ts.
+Payloads and their topics:
+${payloadNames.map((name) => `  ${name.padEnd(13)}${payloads[name].topic}`).join("\n")}
+tasmota, zigbee2mqtt and bare have no place for a sequence number. bare sends a message for each metric, or only the first metric
+when the topic has no {metric}. sparkplug-b takes spBv1.0/GROUP/DDATA/NODE/DEVICE or spBv1.0/GROUP/NDATA/NODE.
+Exit code: 0 all acknowledged, 1 a message or connection failed or --verify found a broken promise, 2 wrong options.
+Sinks to verify: ${TARGETS}.
+\`sluice-sim verify --help\` is about the ledger of an earlier run.`;
 
 const option = (flags: string, description: string): Option => new Option(flags, description);
 
@@ -194,6 +234,22 @@ function toParsed(raw: Raw): Parsed {
   if (raw.password !== undefined && raw.username === undefined) {
     return wrong("option '--password' needs '--username' [MQTT-3.1.2-22]");
   }
+  if (raw.verify !== undefined && raw.ledger === undefined) {
+    return wrong("option '--verify' needs '--ledger': without it nobody knows what was acknowledged");
+  }
+  const shape = payloads[raw.payload];
+  const { topic: where = shape.topic, invalid = raw.payload === "sluice" ? 0.01 : 0 } = raw;
+  if (invalid > 0 && raw.payload !== "sluice") {
+    return wrong("option '--invalid' spoils messages of '--payload sluice' only");
+  }
+  if (raw.payload === "sparkplug-b" && !isSparkplugTopic(where)) {
+    return wrong(
+      "option '--topic': expected spBv1.0/GROUP/DDATA/NODE/DEVICE or spBv1.0/GROUP/NDATA/NODE with '--payload sparkplug-b'",
+    );
+  }
+  if (raw.payload !== "bare" && where.includes("{metric}")) {
+    return wrong("option '--topic': {metric} is only known with '--payload bare'");
+  }
   const sim: SimOptions = {
     host,
     port: raw.url.port === "" ? 1883 : Number(raw.url.port),
@@ -203,12 +259,13 @@ function toParsed(raw: Raw): Parsed {
     rampMs: raw.ramp,
     durationMs: raw.duration ?? (raw.count === undefined ? 60_000 : undefined),
     count: raw.count,
-    qos: ({ "0": 0, "1": 1, "2": 2 } as const)[raw.qos],
+    qos: raw.qos === undefined ? shape.qos : ({ "0": 0, "1": 1, "2": 2 } as const)[raw.qos],
     protocolVersion: raw.protocol === "5" ? 5 : 4,
     clean: raw.clean,
-    invalidShare: raw.invalid,
+    invalidShare: invalid,
     profile: raw.profile,
-    topic: raw.topic,
+    payload: raw.payload,
+    topic: where,
     idPrefix: raw.idPrefix,
     username: raw.username,
     password: raw.password,
@@ -220,56 +277,12 @@ function toParsed(raw: Raw): Parsed {
     reconnectMs: raw.reconnect,
     giveUpMs: raw.giveUp,
     drainMs: 5000,
+    ledger: raw.ledger === undefined ? undefined : resolve(raw.ledger),
   };
-  return { kind: "run", sim, output: { json: raw.json, quiet: raw.quiet === true } };
+  const output = { json: raw.json, quiet: raw.quiet === true };
+  return { kind: "run", sim, output, verify: { targets: raw.verify ?? [], waitMs: raw.verifyWait } };
 }
 
 /** `localhost`, 127.0.0.0/8 and ::1. */
 const isLoopback = (host: string): boolean =>
   host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
-
-function url(text: string): URL {
-  const parsed = URL.parse(text);
-  if (
-    parsed?.protocol !== "mqtt:" ||
-    parsed.hostname === "" ||
-    parsed.username !== "" ||
-    !/^\/?$/.test(parsed.pathname)
-  ) {
-    throw new InvalidArgumentError("expected mqtt://host:port (user name and password have options of their own).");
-  }
-  return parsed;
-}
-
-const integer =
-  (low: number, high = Number.MAX_SAFE_INTEGER) =>
-  (text: string): number => {
-    const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
-    if (value >= low && value <= high) return value;
-    throw new InvalidArgumentError(
-      `expected a whole number ${high === Number.MAX_SAFE_INTEGER ? `of at least ${low}` : `from ${low} to ${high}`}.`,
-    );
-  };
-
-const number =
-  (low: number, high: number) =>
-  (text: string): number => {
-    const value = /^\d*\.?\d+$/.test(text) ? Number(text) : Number.NaN;
-    if (value >= low && value <= high) return value;
-    throw new InvalidArgumentError(`expected a number from ${low} to ${high}.`);
-  };
-
-/** `500ms`, `10s`, `1.5m`, `1h` in milliseconds; at most what a timer can wait, 24 days. */
-export function duration(text: string): number {
-  const [, amount, unit] = /^(\d*\.?\d+)(ms|s|m|h)$/.exec(text) ?? [];
-  const valueMs = Math.round(Number(amount) * ({ ms: 1, s: 1000, m: 60_000, h: 3_600_000 }[unit ?? ""] ?? Number.NaN));
-  if (valueMs <= 2 ** 31 - 1) return valueMs;
-  throw new InvalidArgumentError("expected a time with its unit like 500ms, 10s, 2m or 1h.");
-}
-
-function topic(text: string): string {
-  if (text !== "" && !/[+#\0]/.test(text)) return text;
-  throw new InvalidArgumentError(
-    "expected a topic without + and # [MQTT-3.3.2-2]; {device} stands for the device's id.",
-  );
-}

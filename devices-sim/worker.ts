@@ -2,10 +2,14 @@
 
 import type { RecordableHistogram } from "node:perf_hooks";
 import { parentPort, workerData, type MessagePort } from "node:worker_threads";
-import { Device } from "./device.ts";
+import { Device, type DeviceParts } from "./device.ts";
 import { createFaults } from "./faults.ts";
+import { LedgerWriter } from "./ledger/writer.ts";
 import type { SimOptions } from "./options.ts";
-import { createSensor } from "./profiles.ts";
+import { payloads } from "./payloads/built-in.ts";
+import { createSensor } from "./profiles/built-in.ts";
+import { loadProfile } from "./profiles/load.ts";
+import type { Profile } from "./profiles/profile.ts";
 import { createRandom } from "./random.ts";
 import { Schedule } from "./schedule.ts";
 import { Tally, type Counters } from "./tally.ts";
@@ -45,12 +49,18 @@ export interface Report {
 
 const REPORT_MS = 250;
 
-if (parentPort !== null) runThread(parentPort, workerData as WorkerData);
+if (parentPort !== null) {
+  const data = workerData as WorkerData;
+  const loaded = await loadProfile(data.options.profile);
+  if (loaded.kind === "wrong") throw new Error(loaded.problem);
+  runThread(parentPort, data, loaded.profile);
+}
 
-function runThread(port: MessagePort, { options, thread }: WorkerData): void {
+function runThread(port: MessagePort, { options, thread }: WorkerData, profile: Profile): void {
   const tally = new Tally();
   const schedule = new Schedule();
   const devices: Device[] = [];
+  const ledger = options.ledger === undefined ? undefined : new LedgerWriter(options.ledger, thread);
   let active = 0;
   let ending: { readonly settled: () => void } | undefined;
 
@@ -83,6 +93,7 @@ function runThread(port: MessagePort, { options, thread }: WorkerData): void {
     const counters = tally.counters();
     await Promise.all(devices.map((device) => device.close()));
     clearInterval(timer);
+    ledger?.[Symbol.dispose]();
     post({ kind: "finished", report: report(counters) });
     port.close();
   };
@@ -104,7 +115,7 @@ function runThread(port: MessagePort, { options, thread }: WorkerData): void {
   const start = (): void => {
     const startMs = schedule.now();
     for (let index = thread; index < options.devices; index += options.threads) {
-      const device = createDevice(index, { options, schedule, tally, events });
+      const device = createDevice(index, profile, { options, schedule, tally, events, ledger });
       devices.push(device);
       active += 1;
       schedule.at(startMs + (options.rampMs * index) / options.devices, () => {
@@ -122,13 +133,24 @@ function runThread(port: MessagePort, { options, thread }: WorkerData): void {
 
 function createDevice(
   index: number,
-  shared: Pick<ConstructorParameters<typeof Device>[0], "options" | "schedule" | "tally" | "events">,
+  profile: Profile,
+  {
+    ledger,
+    ...shared
+  }: Pick<DeviceParts, "options" | "schedule" | "tally" | "events"> & { readonly ledger: LedgerWriter | undefined },
 ): Device {
   const { options } = shared;
+  const intervalMs = options.ratePerDevice === undefined ? profile.intervalMs : 1000 / options.ratePerDevice;
+  const id = `${options.idPrefix}${String(index + 1).padStart(6, "0")}`;
+  const topic = options.topic.replaceAll("{device}", id);
   return new Device({
     ...shared,
-    id: `${options.idPrefix}${String(index + 1).padStart(6, "0")}`,
-    sensor: createSensor(options.profile, options.seed, index),
+    intervalMs,
+    pace: intervalMs / profile.intervalMs,
+    id,
+    ledger: ledger?.openDevice(id, topic),
+    encoder: payloads[options.payload].open({ id, topic, metrics: profile.metrics }),
+    sensor: createSensor(profile, options.seed, index),
     faults: createFaults(options.invalidShare, createRandom(options.seed, index, 1)),
     random: createRandom(options.seed, index, 2),
   });

@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { appendFileSync } from "node:fs";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -80,4 +81,112 @@ test("--json FILE writes the summary there, and people read theirs on standard o
   } finally {
     await rm(dir, { recursive: true });
   }
+});
+
+test("--ledger and --verify: the summary has what became of the run, and the command `verify` says the same later", async () => {
+  await using broker = await openBroker();
+  const dir = await mkdtemp(join(tmpdir(), "sluice-sim-"));
+  try {
+    const lines = join(dir, "out.log");
+    await writeFile(lines, "");
+    broker.aedes.on("publish", ({ payload }, client) => {
+      // A sink, but for its first message.
+      if (client && broker.arrivals.length > 1) {
+        const place = {
+          gateway: "g",
+          offset: broker.arrivals.length,
+          stream: "s",
+          device: client.id,
+          receivedAt: Date.now(),
+        };
+        appendFileSync(lines, `${JSON.stringify({ ...place, data: JSON.parse(payload.toString()) as unknown })}\n`);
+      }
+    });
+    const fleet = ["--devices", "2", "--ramp", "10ms", "--rate", "50", "--count", "3", "--invalid", "0"];
+    const proof = ["--ledger", join(dir, "ledger"), "--verify", `ndjson:${lines}`, "--verify-wait", "0s"];
+    const url = ["--url", `mqtt://127.0.0.1:${broker.port}`];
+    const first = await spawnSim(...url, ...fleet, ...proof, "--json").result;
+    const sink = { sink: `ndjson:${lines}`, acknowledged: 6, found: 5, lost: 1 };
+    expect(JSON.parse(first.stdout)).toMatchObject({ acknowledged: 6, verification: { kept: false, sinks: [sink] } });
+    expect(first.code).toBe(1);
+    const later = await spawnSim("verify", "--ledger", join(dir, "ledger"), `ndjson:${lines}`).result;
+    expect(later.stdout).toContain("A PROMISE WAS BROKEN.");
+    expect(later.code).toBe(1);
+    const again = await spawnSim(...url, ...fleet, ...proof).result;
+    expect(again).toMatchObject({ code: 1, stdout: "" });
+    expect(again.stderr).toBe(`error: ${join(dir, "ledger")} has the ledger of another run: give another folder\n`);
+  } finally {
+    await rm(dir, { recursive: true });
+  }
+});
+
+test("`verify` without a ledger is exit code 2, and with a folder that has none a clear error", async () => {
+  expect(await spawnSim("verify", "sqlite:x.db").result).toMatchObject({
+    code: 2,
+    stderr: "error: required option '--ledger <folder>' not specified\n",
+  });
+  const none = await spawnSim("verify", "--ledger", "/nowhere", "sqlite:x.db").result;
+  expect(none.stderr).toMatch(/^error: \/nowhere has no ledger of a run: .*ENOENT.*\n$/);
+  expect(none.code).toBe(1);
+});
+
+test("an own profile measures what it says, at its own rhythm", async () => {
+  await using broker = await openBroker();
+  const { result } = spawnSim(
+    "--url",
+    `mqtt://127.0.0.1:${broker.port}`,
+    "--profile",
+    "config/boiler.ts",
+    "--rate",
+    "50",
+    "--devices",
+    "2",
+    "--ramp",
+    "10ms",
+    "--count",
+    "3",
+    "--invalid",
+    "0",
+  );
+  expect((await result).code).toBe(0);
+  expect(broker.arrivals).toHaveLength(6);
+  for (const { payload } of broker.arrivals) {
+    expect(JSON.parse(payload)).toMatchObject({ metrics: { water: expect.any(Number), starts: expect.any(Number) } });
+  }
+});
+
+test("devices of events send as often on average as --rate says, each when something happens", async () => {
+  await using broker = await openBroker();
+  const { result } = spawnSim(
+    "--url",
+    `mqtt://127.0.0.1:${broker.port}`,
+    "--profile",
+    "door",
+    "--rate",
+    "20",
+    "--devices",
+    "10",
+    "--ramp",
+    "10ms",
+    "--count",
+    "60",
+    "--invalid",
+    "0",
+    "--seed",
+    "4",
+    "--json",
+  );
+  const { code, stdout } = await result;
+  expect(code).toBe(0);
+  const { sent, durationMs } = JSON.parse(stdout) as { sent: number; durationMs: number };
+  expect(sent).toBe(600);
+  // Ends with the slowest of ten devices, each of which is 3 s of the mean away from its end.
+  expect(durationMs).toBeGreaterThan(2500);
+  expect(durationMs).toBeLessThan(8000);
+});
+
+test("a profile with an error is exit code 2, naming the file", async () => {
+  const { code, stderr } = await spawnSim("--profile", "./nowhere.ts").result;
+  expect(stderr).toContain("option '--profile': nowhere.ts: there is no such file");
+  expect(code).toBe(2);
 });

@@ -1,5 +1,7 @@
+import { resolve } from "node:path";
 import { expect, test } from "vitest";
-import { duration, parseOptions } from "../../devices-sim/options.ts";
+import { duration } from "../../devices-sim/arguments.ts";
+import { parseOptions } from "../../devices-sim/options.ts";
 
 const run = (...args: string[]) => {
   const parsed = parseOptions(args);
@@ -13,7 +15,7 @@ test("without options it is a hundred climate sensors on this machine for a minu
     host: "127.0.0.1",
     port: 1883,
     devices: 100,
-    ratePerDevice: 1,
+    ratePerDevice: undefined,
     durationMs: 60_000,
     count: undefined,
     qos: 1,
@@ -93,6 +95,22 @@ test.each(["mqtt://localhost", "mqtt://127.8.9.1:1884", "mqtt://[::1]:1883"])(
     expect(parseOptions(["--url", address])).toMatchObject({ kind: "run" });
   },
 );
+
+test("sinks to verify need a ledger, and must be some that are known", () => {
+  const ledger = ["--ledger", "l"];
+  expect(parseOptions(["--verify", "sqlite:t.db"])).toMatchObject({
+    exitCode: 2,
+    text: expect.stringContaining("--ledger"),
+  });
+  expect(parseOptions([...ledger, "--verify", "t.db"])).toMatchObject({
+    exitCode: 2,
+    text: expect.stringContaining("sqlite:FILE"),
+  });
+  expect(parseOptions([...ledger, "--verify", "sqlite:t.db", "--verify", "rejects:r.db"])).toMatchObject({
+    sim: { ledger: resolve("l") },
+    verify: { waitMs: 30_000, targets: [{ path: "t.db" }, { path: "r.db" }] },
+  });
+});
 
 test("help is not an error", () => {
   expect(parseOptions(["--help"])).toMatchObject({

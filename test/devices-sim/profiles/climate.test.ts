@@ -1,5 +1,7 @@
 import { expect, test } from "vitest";
-import { createSensor, type Metrics } from "../../devices-sim/profiles.ts";
+import { createSensor } from "../../../devices-sim/profiles/built-in.ts";
+import { climate } from "../../../devices-sim/profiles/climate.ts";
+import type { Metrics } from "../../../devices-sim/profiles/profile.ts";
 
 const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;
@@ -7,8 +9,8 @@ const NOON_MS = Date.UTC(2026, 5, 1, 12);
 
 /** A day of readings, one a minute. */
 function day(seed: number, index = 0): readonly Metrics[] {
-  const sensor = createSensor("climate", seed, index);
-  return Array.from({ length: 24 * 60 }, (_, minute) => sensor(NOON_MS + minute * MINUTE_MS));
+  const sensor = createSensor(climate, seed, index);
+  return Array.from({ length: 24 * 60 }, (_, minute) => sensor.read(NOON_MS + minute * MINUTE_MS));
 }
 
 const column = (rows: readonly Metrics[], name: string): number[] => rows.map((row) => row[name] ?? Number.NaN);
@@ -53,13 +55,13 @@ test("the battery declines and never recovers", () => {
 });
 
 test("a clock that steps back gives numbers all the same", () => {
-  const sensor = createSensor("climate", 1, 1);
-  sensor(NOON_MS);
-  for (const value of Object.values(sensor(NOON_MS - HOUR_MS))) expect(value).not.toBeNaN();
+  const sensor = createSensor(climate, 1, 1);
+  sensor.read(NOON_MS);
+  for (const value of Object.values(sensor.read(NOON_MS - HOUR_MS))) expect(value).not.toBeNaN();
 });
 
 test("a message is about 150 bytes", () => {
-  const metrics = createSensor("climate", 1, 1)(NOON_MS);
+  const metrics = createSensor(climate, 1, 1).read(NOON_MS);
   const bytes = JSON.stringify({ ts: NOON_MS, seq: 12_345, metrics }).length;
   expect(bytes).toBeGreaterThan(130);
   expect(bytes).toBeLessThan(170);
