@@ -1,10 +1,13 @@
 // The table `readings` of PostgreSQL, in the layout `document`, in the order of (gateway, offset). `search_path` finds it.
 
+import { Socket } from "node:net";
 import type { Client } from "pg";
 import { parseData, type Row, type Source } from "./row.ts";
 
 /** And those that have the offset of the last one: only (gateway, offset, received_at) is unique in a partitioned table. */
 const PAGE = 10_000;
+/** A server that says nothing for so long is not there. */
+const SILENCE_MS = 60_000;
 
 const NEXT_GATEWAY = "SELECT min(gateway) AS gateway FROM readings WHERE gateway > $1";
 const NEXT_ROWS = `SELECT "offset"::float8, (extract(epoch FROM received_at) * 1000)::float8 AS received_at, device,
@@ -20,16 +23,27 @@ interface Stored {
 
 export function openPostgres(url: string): Source {
   let client: Client | undefined;
+  let socket: Socket | undefined;
   const lasts = new Map<string, number>();
 
   async function connect(): Promise<Client> {
     const { Client: PgClient } = await import("pg");
-    const connecting = new PgClient({ connectionString: url, connectionTimeoutMillis: 10_000 });
-    // A connection that breaks fails the query that comes next, and is opened anew then.
+    const own = new Socket();
+    socket = own;
+    const connecting = new PgClient({ connectionString: url, stream: () => own, query_timeout: SILENCE_MS });
+    // A connection that breaks fails the query that waits or comes next, and is opened anew then.
     connecting.on("error", () => {
       client = undefined;
     });
-    await connecting.connect();
+    const timer = setTimeout(() => own.destroy(new Error("the server does not answer")), SILENCE_MS);
+    try {
+      await connecting.connect();
+    } catch (cause) {
+      own.destroy();
+      throw cause;
+    } finally {
+      clearTimeout(timer);
+    }
     return connecting;
   }
 
@@ -62,8 +76,10 @@ export function openPostgres(url: string): Source {
         yield* readGateway(client, gateway);
       }
     },
-    async [Symbol.asyncDispose]() {
-      await client?.end();
+    // Also when the server is frozen: it is not asked.
+    [Symbol.asyncDispose]() {
+      socket?.destroy();
+      return Promise.resolve();
     },
   };
 }

@@ -128,6 +128,11 @@ describe.runIf(isInstalled("nats-server"))("nats", () => {
     await server.start();
     await publish(7);
     expect(await readOffsets(source)).toEqual([7]);
+    server.freeze();
+    const reading = expect(readOffsets(source)).rejects.toThrow(/closed/i);
+    await source[Symbol.asyncDispose]();
+    await reading;
+    server.thaw();
   });
 });
 
@@ -160,6 +165,16 @@ describe.runIf(hasPostgres())("postgres", () => {
     await admin.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()");
     await insert("b", 10_002, 10_002);
     await expect.poll(() => readOffsets(source).catch(String), { timeout: 10_000 }).toEqual([10_002]);
+  });
+
+  test("a server that is frozen holds nobody up who has waited long enough", async () => {
+    const source = sourceOf(`postgres://postgres@127.0.0.1:${server.port}/postgres`);
+    await readOffsets(source);
+    server.freeze();
+    const reading = expect(readOffsets(source)).rejects.toThrow("Connection terminated");
+    await source[Symbol.asyncDispose]();
+    await reading;
+    server.thaw();
   });
 
   test("a server that is not there is told", async () => {
