@@ -2,7 +2,8 @@
 
 import { writeFile } from "node:fs/promises";
 import { openFleet, type Ending, type Fleet } from "./fleet.ts";
-import { beginRun } from "./ledger/writer.ts";
+import { beginRun } from "./ledger/run.ts";
+import { openRejectionWatch } from "./ledger/watch.ts";
 import { parseOptions, type OutputOptions, type SimOptions, type VerifyOptions } from "./options.ts";
 import { loadProfile } from "./profiles/load.ts";
 import { toExitCode, toProgressLine, toText } from "./report.ts";
@@ -21,16 +22,20 @@ async function run(sim: SimOptions, output: OutputOptions, { targets, waitMs }: 
     return 2;
   }
   const endRun = sim.ledger === undefined ? undefined : await beginRun(sim.ledger, sim);
+  await using watch =
+    sim.ledger !== undefined && sim.watchRejected ? await openRejectionWatch(sim.ledger, sim) : undefined;
   await using fleet = openFleet(sim);
   stopOnSignal(fleet);
   const progress = output.quiet ? undefined : showProgress(fleet, streamFor(output));
   const ending = await fleet.ended;
   progress?.[Symbol.dispose]();
   if (ending.kind !== "finished") return explain(ending, sim);
-  await endRun?.();
-  const isVerified = sim.ledger !== undefined && targets.length > 0;
-  const verification = isVerified ? await compare({ dir: sim.ledger, targets, waitMs }, output) : undefined;
   const { summary } = ending;
+  await watch?.settled(summary.invalidSent);
+  await watch?.[Symbol.asyncDispose]();
+  await endRun?.();
+  const isVerified = sim.ledger !== undefined && (sim.watchRejected || targets.length > 0);
+  const verification = isVerified ? await compare({ dir: sim.ledger, targets, waitMs }, output) : undefined;
   const text = `${toText(summary)}${verification === undefined ? "" : `\n${toVerificationText(verification)}`}`;
   await report({ ...summary, ...(verification !== undefined && { verification }) }, text, output);
   return verification?.kept === false ? 1 : toExitCode(summary);

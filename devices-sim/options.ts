@@ -52,6 +52,8 @@ export interface SimOptions {
   readonly drainMs: number;
   /** The folder where each thread writes what it sends and is told. */
   readonly ledger: string | undefined;
+  /** The ledger has what is seen on `sluice/rejected/#`. */
+  readonly watchRejected: boolean;
 }
 
 /** How the command reports. */
@@ -120,6 +122,7 @@ interface Raw {
   readonly json?: string | true;
   readonly quiet?: true;
   readonly ledger?: string;
+  readonly watchRejected?: true;
   readonly verify?: readonly Target[];
   readonly verifyWait: number;
 }
@@ -202,6 +205,7 @@ function createCommand(): Command {
     )
     .option("--quiet", "no progress, no text summary")
     .option("--ledger <folder>", "write down there every message and acknowledgement")
+    .option("--watch-rejected", "write down there too what the gateway shows on sluice/rejected/#")
     .addOption(option("--verify <sink>", "compare the ledger with it afterwards, may be repeated").argParser(targets))
     .addOption(verifyWait())
     .addHelpText("after", EPILOGUE);
@@ -234,9 +238,11 @@ function toParsed(raw: Raw): Parsed {
   if (raw.password !== undefined && raw.username === undefined) {
     return wrong("option '--password' needs '--username' [MQTT-3.1.2-22]");
   }
-  if (raw.verify !== undefined && raw.ledger === undefined) {
+  if (raw.ledger === undefined && raw.verify !== undefined) {
     return wrong("option '--verify' needs '--ledger': without it nobody knows what was acknowledged");
   }
+  if (raw.ledger === undefined && raw.watchRejected === true)
+    return wrong("option '--watch-rejected' needs '--ledger'");
   const shape = payloads[raw.payload];
   const { topic: where = shape.topic, invalid = raw.payload === "sluice" ? 0.01 : 0 } = raw;
   if (invalid > 0 && raw.payload !== "sluice") {
@@ -278,6 +284,7 @@ function toParsed(raw: Raw): Parsed {
     giveUpMs: raw.giveUp,
     drainMs: 5000,
     ledger: raw.ledger === undefined ? undefined : resolve(raw.ledger),
+    watchRejected: raw.watchRejected === true,
   };
   const output = { json: raw.json, quiet: raw.quiet === true };
   return { kind: "run", sim, output, verify: { targets: raw.verify ?? [], waitMs: raw.verifyWait } };

@@ -2,6 +2,7 @@
 //
 //   run.json            what the run was asked for, when it began and, if it was not killed, when it ended
 //   worker-0.ndjson …   what the devices of each thread sent and were told, a line of JSON for each event, in its order
+//   rejected.ndjson     what was seen on sluice/rejected/#, with --watch-rejected
 //
 //   ["device", device, id, topic]                             `device` is the number that its other lines have
 //   ["sent", device, message, at, qos, seq, bytes, print]     handed to the connection; `message` counts from 0 for each device,
@@ -12,6 +13,7 @@
 //   ["ack", device, message, at]                              PUBACK, or PUBREC with QoS 2
 //   ["ack", device, message, at, code, reason]                the same of MQTT 5, with a code but 0, and the user property `reason` or ""
 //   ["done", device, message, at]                             PUBCOMP
+//   ["rejected", device id, at, print, reason]                in rejected.ndjson: by the gateway's clock
 //
 // Times are in milliseconds since 1970. A line is complete when it ends with a line feed: a simulator that was killed leaves
 // at most its last lines unwritten, those of the last tenth of a second, and one of them cut short.
@@ -38,6 +40,8 @@ export type LedgerLine =
   | readonly ["ack", device: number, message: number, atMs: number, code?: number, reason?: string]
   | readonly ["done", device: number, message: number, atMs: number];
 
+export type RejectedLine = readonly ["rejected", deviceId: string, atMs: number, print: Fingerprint, reason: string];
+
 export const LEDGER_VERSION = 1;
 
 /** `run.json`. */
@@ -52,3 +56,4 @@ export interface Run {
 export const RUN_FILE = "run.json";
 export const workerFile = (thread: number): string => `worker-${thread}.ndjson`;
 export const WORKER_FILE = /^worker-\d+\.ndjson$/;
+export const REJECTED_FILE = "rejected.ndjson";

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { WORKER_FILE, type LedgerLine, type Run } from "./format.ts";
 import { readLines } from "./lines.ts";
 import { Messages, type MessageIndex } from "./messages.ts";
-import { readRun } from "./writer.ts";
+import { readRun } from "./run.ts";
 
 export interface Ledger {
   readonly run: Run;

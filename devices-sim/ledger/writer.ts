@@ -1,77 +1,30 @@
-// Writes the ledger while a run goes on: one file for each thread, appended to in blocks. A block is in the system's hands when
-// it is written, so that a simulator that is killed loses at most FLUSH_MS of lines; only a power cut takes more.
+// Writes the ledger while a run goes on: a file for each thread, with what its devices send and are told.
 
-import { closeSync, fsyncSync, openSync, writeFileSync } from "node:fs";
-import { mkdir, readdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { IPublishPacket, MqttClient, Packet } from "mqtt";
-import type { SimOptions } from "../options.ts";
 import { fingerprintOfPayload, fingerprintOfValue } from "./fingerprint.ts";
-import { LEDGER_VERSION, RUN_FILE, workerFile, type LedgerLine, type Run } from "./format.ts";
+import { workerFile, type LedgerLine } from "./format.ts";
+import { LineWriter } from "./line-writer.ts";
 
-const FLUSH_MS = 100;
-const BLOCK_CHARACTERS = 64 * 1024;
-
-/** Makes the folder and writes `run.json`. Rejects when the folder has a run already. Resolves to what says that the run has ended. */
-export async function beginRun(
-  dir: string,
-  { password: _secret, ...options }: SimOptions,
-): Promise<() => Promise<void>> {
-  await mkdir(dir, { recursive: true });
-  if ((await readdir(dir)).includes(RUN_FILE))
-    throw new Error(`${dir} has the ledger of another run: give another folder`);
-  const run: Run = { version: LEDGER_VERSION, startedAt: Date.now(), options };
-  await writeRun(dir, run);
-  return () => writeRun(dir, { ...run, endedAt: Date.now() });
-}
-
-export async function readRun(dir: string): Promise<Run> {
-  return JSON.parse(await readFile(join(dir, RUN_FILE), "utf8")) as Run;
-}
-
-async function writeRun(dir: string, run: Run): Promise<void> {
-  const path = join(dir, RUN_FILE);
-  await writeFile(`${path}.new`, `${JSON.stringify(run)}\n`);
-  await rename(`${path}.new`, path);
-}
-
-/** The lines of one thread. Everything throws when the file cannot be written: a run without its ledger proves nothing. */
+/** The lines of one thread. */
 export class LedgerWriter implements Disposable {
-  readonly #file: number;
-  readonly #timer: NodeJS.Timeout;
-  #block = "";
+  readonly #lines: LineWriter<LedgerLine>;
   #devices = 0;
 
   constructor(dir: string, thread: number) {
-    this.#file = openSync(join(dir, workerFile(thread)), "wx");
-    this.#timer = setInterval(() => this.#flush(), FLUSH_MS);
-  }
-
-  add(line: LedgerLine): void {
-    this.#block += `${JSON.stringify(line)}\n`;
-    if (this.#block.length >= BLOCK_CHARACTERS) this.#flush();
+    this.#lines = new LineWriter(join(dir, workerFile(thread)));
   }
 
   /** The part of the ledger that is about one device. */
   openDevice(id: string, topic: string): DeviceLedger {
     const device = this.#devices;
     this.#devices += 1;
-    this.add(["device", device, id, topic]);
-    return new DeviceLedger(this, device, topic);
+    this.#lines.add(["device", device, id, topic]);
+    return new DeviceLedger(this.#lines, device, topic);
   }
 
-  /** Everything is on disk then. */
   [Symbol.dispose](): void {
-    clearInterval(this.#timer);
-    this.#flush();
-    fsyncSync(this.#file);
-    closeSync(this.#file);
-  }
-
-  #flush(): void {
-    if (this.#block === "") return;
-    writeFileSync(this.#file, this.#block);
-    this.#block = "";
+    this.#lines[Symbol.dispose]();
   }
 }
 
@@ -88,7 +41,7 @@ export interface Announcement {
 
 /** Listens to a client's packets, so that the ledger has what was on the wire and not what was meant to be. */
 export class DeviceLedger {
-  readonly #writer: LedgerWriter;
+  readonly #lines: LineWriter<LedgerLine>;
   readonly #device: number;
   readonly #topic: string;
   /** By packet identifier: messages that are not finished. */
@@ -97,8 +50,8 @@ export class DeviceLedger {
   #announced: Announcement | undefined;
   #session: 0 | 1 = 0;
 
-  constructor(writer: LedgerWriter, device: number, topic: string) {
-    this.#writer = writer;
+  constructor(lines: LineWriter<LedgerLine>, device: number, topic: string) {
+    this.#lines = lines;
     this.#device = device;
     this.#topic = topic;
   }
@@ -120,7 +73,7 @@ export class DeviceLedger {
     const announced = this.#announced;
     if (announced?.payload !== payload) {
       const message = this.#unfinished.get(messageId);
-      if (message !== undefined) this.#writer.add(["again", this.#device, message, Date.now(), this.#session]);
+      if (message !== undefined) this.#lines.add(["again", this.#device, message, Date.now(), this.#session]);
       return;
     }
     this.#announced = undefined;
@@ -131,8 +84,8 @@ export class DeviceLedger {
     const print = value === undefined ? fingerprintOfPayload(payload) : fingerprintOfValue(value);
     const bytes = Buffer.byteLength(payload);
     const sent = ["sent", this.#device, message, Date.now(), qos, seq, bytes, print] as const;
-    if (fault === undefined && topic === this.#topic) this.#writer.add(sent);
-    else this.#writer.add([...sent, fault?.kind ?? "", fault?.reason ?? "", topic]);
+    if (fault === undefined && topic === this.#topic) this.#lines.add(sent);
+    else this.#lines.add([...sent, fault?.kind ?? "", fault?.reason ?? "", topic]);
   }
 
   #onPacket(packet: Packet): void {
@@ -140,7 +93,7 @@ export class DeviceLedger {
     else if (packet.cmd === "puback" || packet.cmd === "pubrec") this.#onAcknowledged(packet);
     else if (packet.cmd === "pubcomp") {
       const message = this.#finish(packet.messageId);
-      if (message !== undefined) this.#writer.add(["done", this.#device, message, Date.now()]);
+      if (message !== undefined) this.#lines.add(["done", this.#device, message, Date.now()]);
     }
   }
 
@@ -156,8 +109,8 @@ export class DeviceLedger {
     if (cmd === "puback" || code >= 0x80) this.#finish(messageId);
     const { reason = "" } = (properties?.userProperties ?? {}) as { readonly reason?: string };
     const at = Date.now();
-    if (code === 0) this.#writer.add(["ack", this.#device, message, at]);
-    else this.#writer.add(["ack", this.#device, message, at, code, reason]);
+    if (code === 0) this.#lines.add(["ack", this.#device, message, at]);
+    else this.#lines.add(["ack", this.#device, message, at, code, reason]);
   }
 
   #finish(messageId = 0): number | undefined {

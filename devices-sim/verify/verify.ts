@@ -2,6 +2,7 @@
 
 import { setTimeout as delay } from "node:timers/promises";
 import { readLedger, type Ledger } from "../ledger/reader.ts";
+import { readSeen } from "../ledger/watch.ts";
 import { openRejects, RejectionCheck, type RejectionVerdict } from "./rejections.ts";
 import { SinkCheck, type SinkVerdict } from "./sink-check.ts";
 import { isSink, openSource, type SinkTarget } from "./source.ts";
@@ -35,7 +36,7 @@ const POLL_MS = 250;
 export async function verify({ dir, targets, waitMs, onTarget }: VerifyRequest): Promise<Verification> {
   const ledger = await readLedger(dir);
   const sinks: SinkVerdict[] = [];
-  const rejections: RejectionVerdict[] = answersOf(ledger);
+  const rejections: RejectionVerdict[] = [...answersOf(ledger), ...(await seenIn(dir, ledger))];
   for (const target of targets) {
     onTarget?.(target.name);
     if (isSink(target)) sinks.push(await verifySink(ledger, target, waitMs));
@@ -64,12 +65,22 @@ export const isRejectionBroken = ({
 }: RejectionVerdict): boolean => error !== undefined || notRejected > forgotten || wrongReason + goodRejected > 0;
 
 /** MQTT 5 tells a device why its message is not taken; 3.1.1 and QoS 0 have no words for it. */
-function answersOf(ledger: Ledger): RejectionVerdict[] {
+function answersOf(ledger: Ledger): readonly RejectionVerdict[] {
   const { protocolVersion, qos } = ledger.run.options;
   if (protocolVersion !== 5 || qos === 0) return [];
   const check = new RejectionCheck(ledger);
   check.takeAnswers();
   return [check.verdict("MQTT 5 reason codes")];
+}
+
+/** What the simulator has seen when it listened. Subscribers are no sinks: what one does not read in time is dropped. */
+async function seenIn(dir: string, ledger: Ledger): Promise<readonly RejectionVerdict[]> {
+  if (!ledger.run.options.watchRejected) return [];
+  const check = new RejectionCheck(ledger);
+  for await (const [, device, receivedAt, print, reason] of readSeen(dir)) {
+    check.take({ device, receivedAt, print, reason });
+  }
+  return [check.verdict("sluice/rejected/#")];
 }
 
 async function verifySink(ledger: Ledger, target: SinkTarget, waitMs: number): Promise<SinkVerdict> {

@@ -92,7 +92,7 @@ test.for([
       `postgres://postgres@127.0.0.1:${database.port}/postgres`,
       `rejects:${join(gateway.dataDir, "rejects.db")}`,
     ];
-    const more = ["--protocol", protocol, "--qos", qos, "--count", "40", "--invalid", "0.1"];
+    const more = ["--protocol", protocol, "--qos", qos, "--count", "40", "--invalid", "0.1", "--watch-rejected"];
     const { code, verification } = await simulateAndVerify(gateway, dir, targets, ...more);
     const { sinks, rejections } = verification;
     expect(sinks.map(({ lost }) => lost)).toEqual([0, 0, 0, 0]);
@@ -101,7 +101,7 @@ test.for([
     expect(acknowledged).toBe(2000 - spoilt);
     for (const verdict of sinks) expect(verdict).toMatchObject({ acknowledged, found: acknowledged, ...sound });
     expect(spoilt).toBeGreaterThan(100);
-    expect(rejections).toHaveLength(protocol === "5" ? 2 : 1);
+    expect(rejections).toHaveLength(protocol === "5" ? 3 : 2);
     for (const verdict of rejections) expect(verdict).toMatchObject({ spoilt, rejected: spoilt, goodRejected: 0 });
     expect({ code, kept: verification.kept }).toEqual({ code: 0, kept: true });
 

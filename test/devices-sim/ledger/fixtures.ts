@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { fingerprintOfPayload } from "../../../devices-sim/ledger/fingerprint.ts";
 import { workerFile, type LedgerLine } from "../../../devices-sim/ledger/format.ts";
 import { readLedger, type Ledger } from "../../../devices-sim/ledger/reader.ts";
-import { beginRun } from "../../../devices-sim/ledger/writer.ts";
+import { beginRun } from "../../../devices-sim/ledger/run.ts";
 import type { Row } from "../../../devices-sim/verify/row.ts";
 import { options } from "../fixtures.ts";
 

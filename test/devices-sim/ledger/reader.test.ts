@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { expect } from "vitest";
 import { readLedger } from "../../../devices-sim/ledger/reader.ts";
-import { beginRun } from "../../../devices-sim/ledger/writer.ts";
+import { beginRun } from "../../../devices-sim/ledger/run.ts";
 import { test } from "../../fixtures.ts";
 import { options } from "../fixtures.ts";
 import { acknowledged, ledgerOf, message, sentLine } from "./fixtures.ts";

@@ -7,7 +7,7 @@ import { openFleet } from "../../../devices-sim/fleet.ts";
 import { fingerprintOfPayload } from "../../../devices-sim/ledger/fingerprint.ts";
 import type { LedgerLine } from "../../../devices-sim/ledger/format.ts";
 import { readLedger, type Ledger } from "../../../devices-sim/ledger/reader.ts";
-import { beginRun } from "../../../devices-sim/ledger/writer.ts";
+import { beginRun } from "../../../devices-sim/ledger/run.ts";
 import { test } from "../../fixtures.ts";
 import { openBroker, options, type TestBroker } from "../fixtures.ts";
 

@@ -129,9 +129,8 @@ describe.runIf(isInstalled("nats-server"))("nats", () => {
     await publish(7);
     expect(await readOffsets(source)).toEqual([7]);
     server.freeze();
-    const reading = expect(readOffsets(source)).rejects.toThrow(/closed/i);
-    await source[Symbol.asyncDispose]();
-    await reading;
+    const [failure] = await Promise.all([readOffsets(source).catch(String), source[Symbol.asyncDispose]()]);
+    expect(failure).toMatch(/closed/i);
     server.thaw();
   });
 });
@@ -171,9 +170,8 @@ describe.runIf(hasPostgres())("postgres", () => {
     const source = sourceOf(`postgres://postgres@127.0.0.1:${server.port}/postgres`);
     await readOffsets(source);
     server.freeze();
-    const reading = expect(readOffsets(source)).rejects.toThrow("Connection terminated");
-    await source[Symbol.asyncDispose]();
-    await reading;
+    const [failure] = await Promise.all([readOffsets(source).catch(String), source[Symbol.asyncDispose]()]);
+    expect(failure).toContain("Connection terminated");
     server.thaw();
   });
 
