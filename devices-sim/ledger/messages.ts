@@ -1,4 +1,4 @@
-// The messages of a run in memory: columns of numbers, so that a million take 40 MB, and an index by what they say.
+// The messages of a run in memory: columns of numbers, so that a million take 50 MB, and an index by what they say.
 
 import type { Fingerprint } from "./fingerprint.ts";
 
