@@ -9,7 +9,7 @@ import { expect } from "vitest";
 import { type GatewayProcess, test } from "../fixtures.ts";
 import { startNats } from "../servers/nats.ts";
 import { hasPostgres, startPostgres } from "../servers/postgres.ts";
-import { isInstalled } from "../servers/server.ts";
+import { findPort, isInstalled } from "../servers/server.ts";
 import { openLoopDisk } from "./disks.ts";
 import { caughtUp, until } from "./observe.ts";
 import { needs, run } from "./tools.ts";
@@ -48,6 +48,10 @@ async function simulateAndVerify(
   expect(stderr).toBe("");
   return { code, verification: (JSON.parse(stdout) as { verification: Verification }).verification };
 }
+
+/** Of the first thread. */
+const ledgerBytes = async (dir: string): Promise<number> =>
+  (await readFile(join(dir, "ledger", "worker-0.ndjson"), "utf8").catch(() => "")).length;
 
 async function verifyLater(dir: string, ...targets: readonly string[]): Promise<Judged> {
   const args = [launcher, "verify", "--ledger", join(dir, "ledger"), "--json", "--quiet", ...targets];
@@ -187,12 +191,38 @@ test("rows that were doubled, exchanged, changed and deleted are told apart, in 
   expect(later).toMatchObject({ code: 1, verification: { kept: false } });
 });
 
+test.for(["1", "2"])(
+  "a gateway that is killed in the middle of a run at QoS %s: nothing is lost, and twice there is only what was sent again",
+  async (qos, { dir, start }) => {
+    const mqttPort = await findPort();
+    let gateway = await start({ mqttPort });
+    const more = ["--qos", qos, "--no-clean", "--count", "100", "--reconnect", "200ms", "--json", "--quiet"];
+    const simulator = simulate(gateway, dir, ...more);
+    for (const bytes of [60_000, 130_000]) {
+      await until(`a ledger of ${bytes} bytes`, async () => (await ledgerBytes(dir)) > bytes);
+      await gateway.end("SIGKILL");
+      gateway = await start({ mqttPort });
+    }
+    const { code, stdout } = await simulator.finished;
+    expect({ code, unacknowledged: (JSON.parse(stdout) as { unacknowledged: number }).unacknowledged }).toEqual({
+      code: 0,
+      unacknowledged: 0,
+    });
+    const targets = [
+      `sqlite:${join(gateway.dataDir, "telemetry.db")}`,
+      `rejects:${join(gateway.dataDir, "rejects.db")}`,
+    ];
+    const { verification } = await verifyLater(dir, ...targets, "--verify-wait", "20s");
+    console.log(`sent again, and there twice: ${verification.sinks[0]?.["resent"]}`);
+    expect(verification.sinks).toMatchObject([sound]);
+    expect(verification.kept).toBe(true);
+  },
+);
+
 test("a simulator that is killed leaves a ledger that still proves what it says", async ({ dir, start }) => {
   const gateway = await start();
   const simulator = simulate(gateway, dir, "--duration", "1h");
-  const ledger = join(dir, "ledger", "worker-0.ndjson");
-  const isLong = async (): Promise<boolean> => (await readFile(ledger, "utf8").catch(() => "")).length > 100_000;
-  await until("a ledger of some length", isLong);
+  await until("a ledger of some length", async () => (await ledgerBytes(dir)) > 100_000);
   simulator.child.kill("SIGKILL");
   await simulator.finished;
   await caughtUp(gateway);
