@@ -213,7 +213,7 @@ test.for(["1", "2"])(
       `rejects:${join(gateway.dataDir, "rejects.db")}`,
     ];
     const { verification } = await verifyLater(dir, ...targets, "--verify-wait", "20s");
-    console.log(`sent again, and there twice: ${verification.sinks[0]?.["resent"]}`);
+    console.log(`sent again, and there twice: ${String(verification.sinks[0]?.["resent"])}`);
     expect(verification.sinks).toMatchObject([sound]);
     expect(verification.kept).toBe(true);
   },
