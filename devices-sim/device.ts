@@ -1,7 +1,7 @@
 // One simulated device: a real MQTT.js client with an identity, a sensor and a rhythm of its own.
 
 import { connect as connectSocket } from "node:net";
-import { MqttClient } from "mqtt";
+import { MqttClient, type IClientOptions } from "mqtt";
 import { rejectionOf, spoil, type FaultKind } from "./faults.ts";
 import type { DeviceLedger } from "./ledger/writer.ts";
 import type { SimOptions } from "./options.ts";
@@ -88,9 +88,10 @@ export class Device {
       reconnectOnConnackError: true,
       ...named("username", options.username, this.#parts.id),
       ...named("password", options.password, this.#parts.id),
+      ...this.#will(),
     });
+    this.#listen(client);
     this.#parts.ledger?.watch(client);
-    this.#announce(client);
     client.on("connect", ({ properties }) => this.#onConnect(properties?.receiveMaximum));
     client.on("close", () => this.#onClose());
     client.on("error", (error) => this.#onError(error));
@@ -147,7 +148,8 @@ export class Device {
     // MQTT.js has just armed its timer with the old period: this one is for the next time.
     if (this.#client === undefined) return;
     this.#client.options.reconnectPeriod = this.#reconnectMs();
-    this.#renewWill(this.#client);
+    // Its next CONNECT has what its options have by then.
+    Object.assign(this.#client.options, this.#will());
   }
 
   #onError(error: Error & { readonly code?: unknown }): void {
@@ -200,15 +202,12 @@ export class Device {
     this.#sent += 1;
     this.#perReading = messages.length;
     for (const message of messages) {
-      const sent = fault === undefined ? message : { ...message, payload: spoil(fault, reading) };
-      this.#send(sent, { seq: reading.seq, fault });
+      const { value: _value, ...bytes } = message;
+      this.#send(fault === undefined ? message : { ...bytes, payload: spoil(fault, reading) }, reading.seq, fault);
     }
   }
 
-  #send(
-    { topic, payload, value }: Message,
-    { seq, fault }: { readonly seq: number; readonly fault: FaultKind | undefined },
-  ): void {
+  #send({ topic, payload, value }: Message, seq: number, fault: FaultKind | undefined): void {
     const { options, tally, events, ledger } = this.#parts;
     this.#inFlight += 1;
     tally.sent(fault);
@@ -231,11 +230,10 @@ export class Device {
     });
   }
 
-  /** Of a firmware that announces itself: its will, and an ear for who asks it to do so again. */
-  #announce(client: MqttClient): void {
+  /** Of a firmware that announces itself: who subscribes may ask it to do so again. */
+  #listen(client: MqttClient): void {
     const { session } = this.#parts.encoder;
     if (session === undefined) return;
-    this.#renewWill(client);
     // MQTT.js renews the subscription after a reconnect.
     client.once("connect", () => client.subscribe(session.commands, { qos: 1 }));
     client.on("message", (_topic, payload) => {
@@ -243,11 +241,11 @@ export class Device {
     });
   }
 
-  /** MQTT.js puts into the next CONNECT what its options have by then. */
-  #renewWill(client: MqttClient): void {
+  /** For the next connection. */
+  #will(): Pick<IClientOptions, "will"> {
     const will = this.#parts.encoder.session?.will();
-    if (will === undefined) return;
-    client.options.will = { topic: will.topic, payload: Buffer.from(will.payload), qos: 1, retain: false };
+    if (will === undefined) return {};
+    return { will: { topic: will.topic, payload: Buffer.from(will.payload), qos: 1, retain: false } };
   }
 
   /** Before any data of a connection; it is no reading and is not counted. */
