@@ -1,3 +1,4 @@
+import { get } from "sparkplug-payload";
 import { expect, test } from "vitest";
 import { openFleet, type Ending } from "../../devices-sim/fleet.ts";
 import { toExitCode, type Summary } from "../../devices-sim/report.ts";
@@ -232,3 +233,45 @@ function isGood(payload: string): boolean {
     return false;
   }
 }
+
+test("a reading of many messages is sent as a whole and never has more in flight than may be", async () => {
+  await using broker = await openBroker();
+  broker.aedes.authorizePublish = () => {
+    // Never calls back: no PUBACK.
+  };
+  const args = ["--devices", "1", "--rate", "200", "--ramp", "10ms", "--duration", "1h", "--in-flight", "20"];
+  const sim = options(broker.port, "--payload", "bare", ...args);
+  await using fleet = openFleet({ ...sim, drainMs: 100 });
+  await expect.poll(() => fleet.progress().counters.skipped > 20, { timeout: 30_000 }).toBe(true);
+  // Three climate readings of six messages each.
+  expect(fleet.progress().counters).toMatchObject({ sent: 18, inFlight: 18 });
+});
+
+test("Sparkplug: after a cut connection there is a birth before the data, with the next bdSeq", async () => {
+  await using broker = await openBroker();
+  const kinds: string[] = [];
+  const bdSeqs: (number | undefined)[] = [];
+  let cut = false;
+  broker.aedes.on("publish", ({ topic, payload }, client) => {
+    const [, , kind = "", node] = topic.split("/");
+    if (!client || node !== "sim-000001") return;
+    kinds.push(kind);
+    if (kind === "NBIRTH")
+      bdSeqs.push(
+        get("spBv1.0")
+          ?.decodePayload(Buffer.from(payload))
+          .metrics?.map(({ value }) => Number(value))[0],
+      );
+    if (kind === "DDATA" && !cut) {
+      cut = true;
+      broker.cut();
+    }
+  });
+  const args = ["--devices", "1", "--count", "5", "--rate", "20", "--ramp", "10ms", "--reconnect", "100ms"];
+  await using fleet = openFleet(options(broker.port, "--payload", "sparkplug-b", ...args));
+  summaryOf(await fleet.ended);
+  expect(kinds.slice(0, 3)).toEqual(["NBIRTH", "DBIRTH", "DDATA"]);
+  const second = kinds.lastIndexOf("NBIRTH");
+  expect(kinds.slice(second, second + 3)).toEqual(["NBIRTH", "DBIRTH", "DDATA"]);
+  expect(bdSeqs).toEqual([0, 1]);
+});

@@ -119,3 +119,22 @@ test("help is not an error", () => {
     text: expect.stringContaining("--devices"),
   });
 });
+
+test("a payload brings its topic and quality of service, and others may be asked for", () => {
+  expect(run("--payload", "tasmota").sim).toMatchObject({ topic: "tele/{device}/SENSOR", qos: 1, invalidShare: 0 });
+  expect(run("--payload", "sparkplug-b").sim).toMatchObject({ topic: "spBv1.0/sluice/DDATA/{device}/sensor", qos: 0 });
+  expect(run("--payload", "bare", "--topic", "a/{device}", "--qos", "2").sim).toMatchObject({
+    topic: "a/{device}",
+    qos: 2,
+  });
+  expect(run().sim).toMatchObject({ payload: "sluice", invalidShare: 0.01 });
+});
+
+test.each([
+  [["--payload", "flat", "--invalid", "0.1"], "--payload sluice"],
+  [["--payload", "sparkplug-b", "--topic", "devices/{device}"], "spBv1.0/GROUP/DDATA/NODE/DEVICE"],
+  [["--payload", "flat", "--topic", "devices/{device}/{metric}"], "{metric}"],
+  [["--payload", "xml"], "zigbee2mqtt"],
+])("%s is refused", (args, expected) => {
+  expect(parseOptions(args)).toMatchObject({ exitCode: 2, text: expect.stringContaining(expected) });
+});
