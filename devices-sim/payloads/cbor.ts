@@ -2,7 +2,7 @@ import { decode, encode } from "cborg";
 import type { Telemetry } from "../telemetry.ts";
 import { toIdentity, type PayloadShape } from "./payload.ts";
 
-/** The same as `sluice`, in CBOR (RFC 8949): about two thirds of the bytes. */
+/** The same as `sluice`, in CBOR (RFC 8949): a tenth fewer bytes for climate, as numbers like 21.37 are doubles. */
 export const cbor: PayloadShape = {
   topic: "devices/{device}/telemetry",
   qos: 1,
