@@ -43,6 +43,7 @@ export function duration(text: string): number {
   throw new InvalidArgumentError("expected a time with its unit like 500ms, 10s, 2m or 1h.");
 }
 
+/** The name of a profile, or the absolute path of a file. */
 export function profile(text: string): string {
   if (profileNames.some((name) => name === text)) return text;
   if (/\.[cm]?[jt]s$/.test(text)) return resolve(text);

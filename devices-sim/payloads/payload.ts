@@ -28,7 +28,7 @@ export interface Encoder {
 }
 
 /** What a firmware says about its connection. */
-export interface SessionEncoder {
+interface SessionEncoder {
   /** Called before each CONNECT: its will, and what the device sends itself before it disconnects in order. */
   will(): Message;
   /** What it says first after each CONNACK, and whenever it is asked to; `reading.seq` is that of the last reading. */
