@@ -4,7 +4,7 @@ import { writeFile } from "node:fs/promises";
 import { openFleet, type Ending, type Fleet } from "./fleet.ts";
 import { beginRun } from "./ledger/writer.ts";
 import { parseOptions, type OutputOptions, type SimOptions, type VerifyOptions } from "./options.ts";
-import { toExitCode, toProgressLine, toText } from "./report.ts";
+import { toExitCode, toProgressLine, toText } from "./report/summary.ts";
 import { parseVerifyOptions } from "./verify/options.ts";
 import { toVerificationText } from "./verify/report.ts";
 import { verify, type Verification, type VerifyRequest } from "./verify/verify.ts";
@@ -24,9 +24,9 @@ async function run(sim: SimOptions, output: OutputOptions, { targets, waitMs }: 
   await endRun?.();
   const isVerified = sim.ledger !== undefined && targets.length > 0;
   const verification = isVerified ? await compare({ dir: sim.ledger, targets, waitMs }, output) : undefined;
-  const { summary } = ending;
+  const { summary, timeline } = ending;
   const text = `${toText(summary)}${verification === undefined ? "" : `\n${toVerificationText(verification)}`}`;
-  await report({ ...summary, ...(verification !== undefined && { verification }) }, text, output);
+  await report({ ...summary, timeline, ...(verification !== undefined && { verification }) }, text, output);
   return verification?.kept === false ? 1 : toExitCode(summary);
 }
 

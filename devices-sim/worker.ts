@@ -8,6 +8,7 @@ import { LedgerWriter } from "./ledger/writer.ts";
 import type { SimOptions } from "./options.ts";
 import { createSensor } from "./profiles.ts";
 import { createRandom } from "./random.ts";
+import { nowMs } from "./report/timeline.ts";
 import { Schedule } from "./schedule.ts";
 import { Tally, type Counters } from "./tally.ts";
 
@@ -38,7 +39,7 @@ export interface Report {
   readonly counters: Counters;
   /** Acknowledgement times in microseconds since the report before. */
   readonly latency: RecordableHistogram;
-  /** When, in milliseconds of the thread's monotonic clock. */
+  /** When, by `nowMs`. */
   readonly atMs: number;
   /** CPU time of this thread, user and system. */
   readonly cpuSeconds: number;
@@ -62,7 +63,7 @@ function runThread(port: MessagePort, { options, thread }: WorkerData): void {
     return {
       counters,
       latency: tally.takeLatency(),
-      atMs: performance.now(),
+      atMs: nowMs(),
       cpuSeconds: (user + system) / 1e6,
     };
   };

@@ -1,8 +1,9 @@
-// What the simulator says: a line a second while it runs, a summary at the end.
+// What came out of a run, as numbers and as text.
 
 import type { RecordableHistogram } from "node:perf_hooks";
-import type { SimOptions } from "./options.ts";
-import type { Counters } from "./tally.ts";
+import type { SimOptions } from "../options.ts";
+import type { Counters } from "../tally.ts";
+import { toPercentiles, type Percentiles } from "./timeline.ts";
 
 /** The state of a running fleet; rates and `latency` (µs) are those of the last second. */
 export interface Progress {
@@ -17,6 +18,8 @@ export interface Progress {
 /** The result of a run. As JSON it is the contract of `--json`: names may be added, not changed. */
 export interface Summary extends Counters {
   readonly devices: number;
+  /** When the ramp began, in milliseconds since 1970. */
+  readonly startedAt: number;
   /** From the start of the ramp to the last message, without the wait for acknowledgements. */
   readonly durationMs: number;
   readonly messagesPerSecond: number;
@@ -24,7 +27,7 @@ export interface Summary extends Counters {
   readonly unacknowledged: number;
   readonly invalidSent: number;
   /** From PUBLISH to PUBACK (QoS 1) or PUBCOMP (QoS 2); null when there was none. */
-  readonly pubackMs: { readonly p50: number; readonly p90: number; readonly p99: number; readonly max: number } | null;
+  readonly pubackMs: Percentiles | null;
   readonly threads: number;
   readonly workerCpuSeconds: number;
   /** Of the whole process. */
@@ -39,31 +42,25 @@ export interface Totals {
   readonly counters: Counters;
   /** Microseconds. */
   readonly latency: RecordableHistogram;
+  readonly startedAt: number;
   readonly durationMs: number;
   readonly workerCpuSeconds: number;
   readonly peakRssBytes: number;
 }
 
-export function toSummary({ options, counters, latency, durationMs, workerCpuSeconds, peakRssBytes }: Totals): Summary {
+export function toSummary({ options, counters, latency, durationMs, ...totals }: Totals): Summary {
   return {
     devices: options.devices,
+    startedAt: Math.round(totals.startedAt),
     durationMs: Math.round(durationMs),
     messagesPerSecond: Math.round((counters.sent / durationMs) * 1e5) / 100,
     ...counters,
     unacknowledged: options.qos === 0 ? 0 : counters.sent - counters.acknowledged - total(counters.refused),
     invalidSent: total(counters.invalid),
-    pubackMs:
-      latency.count === 0
-        ? null
-        : {
-            p50: latency.percentile(50) / 1000,
-            p90: latency.percentile(90) / 1000,
-            p99: latency.percentile(99) / 1000,
-            max: latency.max / 1000,
-          },
+    pubackMs: toPercentiles(latency),
     threads: options.threads,
-    workerCpuSeconds: Math.round(workerCpuSeconds * 100) / 100,
-    peakRssBytes,
+    workerCpuSeconds: Math.round(totals.workerCpuSeconds * 100) / 100,
+    peakRssBytes: totals.peakRssBytes,
     qos: options.qos,
     seed: options.seed,
   };
