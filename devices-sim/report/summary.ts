@@ -66,10 +66,11 @@ export function toSummary({ options, counters, latency, durationMs, ...totals }:
   };
 }
 
-/** 0 when every device that tried was connected and every good message acknowledged; else 1. */
-export function toExitCode(summary: Summary): 0 | 1 {
-  return summary.unacknowledged === 0 && summary.refusedValid === 0 && summary.neverConnected === 0 ? 0 : 1;
-}
+export const toExitCode = (summary: Summary): 0 | 1 => (isAllAcknowledged(summary) ? 0 : 1);
+
+/** Every device that tried was connected, and every good message acknowledged. */
+export const isAllAcknowledged = ({ unacknowledged, refusedValid, neverConnected }: Summary): boolean =>
+  unacknowledged === 0 && refusedValid === 0 && neverConnected === 0;
 
 /** One line, without a line end. */
 export function toProgressLine({ counters, latency, ...progress }: Progress): string {
