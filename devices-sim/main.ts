@@ -4,6 +4,8 @@ import { writeFile } from "node:fs/promises";
 import { openFleet, type Ending, type Fleet } from "./fleet.ts";
 import { beginRun } from "./ledger/writer.ts";
 import { parseOptions, type OutputOptions, type SimOptions, type VerifyOptions } from "./options.ts";
+import { describeMachine } from "./report/machine.ts";
+import { toPage } from "./report/page.ts";
 import { toExitCode, toProgressLine, toText } from "./report/summary.ts";
 import { parseVerifyOptions } from "./verify/options.ts";
 import { toVerificationText } from "./verify/report.ts";
@@ -25,8 +27,11 @@ async function run(sim: SimOptions, output: OutputOptions, { targets, waitMs }: 
   const isVerified = sim.ledger !== undefined && targets.length > 0;
   const verification = isVerified ? await compare({ dir: sim.ledger, targets, waitMs }, output) : undefined;
   const { summary, timeline } = ending;
+  const machine = await describeMachine();
+  const result = { ...summary, timeline, machine, ...(verification !== undefined && { verification }) };
   const text = `${toText(summary)}${verification === undefined ? "" : `\n${toVerificationText(verification)}`}`;
-  await report({ ...summary, timeline, ...(verification !== undefined && { verification }) }, text, output);
+  await report(result, text, output);
+  if (output.html !== undefined) await writeFile(output.html, await toPage({ options: sim, summary, ...result }));
   return verification?.kept === false ? 1 : toExitCode(summary);
 }
 

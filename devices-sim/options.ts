@@ -55,6 +55,8 @@ export interface OutputOptions {
   /** Where the summary goes as JSON: a file's path, or true for standard output. */
   readonly json: string | true | undefined;
   readonly quiet: boolean;
+  /** The file for the page with charts. */
+  readonly html?: string;
 }
 
 /** Where to look, after the run, for what was acknowledged. */
@@ -114,6 +116,7 @@ interface Raw {
   readonly giveUp: number;
   readonly json?: string | true;
   readonly quiet?: true;
+  readonly html?: string;
   readonly ledger?: string;
   readonly verify?: readonly Target[];
   readonly verifyWait: number;
@@ -187,6 +190,7 @@ function createCommand(): Command {
       "--json [file]",
       "summary as one JSON object, to a file or to standard output (progress then on standard error)",
     )
+    .option("--html <file>", "charts of the run as one page for a browser")
     .option("--quiet", "no progress, no text summary")
     .option("--ledger <folder>", "write down there every message and acknowledgement")
     .addOption(option("--verify <sink>", "compare the ledger with it afterwards, may be repeated").argParser(targets))
@@ -245,7 +249,7 @@ function toParsed(raw: Raw): Parsed {
     drainMs: 5000,
     ledger: raw.ledger === undefined ? undefined : resolve(raw.ledger),
   };
-  const output = { json: raw.json, quiet: raw.quiet === true };
+  const output = { json: raw.json, quiet: raw.quiet === true, ...(raw.html !== undefined && { html: raw.html }) };
   return { kind: "run", sim, output, verify: { targets: raw.verify ?? [], waitMs: raw.verifyWait } };
 }
 

@@ -32,7 +32,7 @@ export type WorkerMessage =
   | { readonly kind: "credentials-refused"; readonly detail: string }
   /** Every `REPORT_MS`. */
   | { readonly kind: "report"; readonly report: Report }
-  /** The last message: everything is counted and closed. */
+  /** The last message: everything is closed. Its report is from before. */
   | { readonly kind: "finished"; readonly report: Report };
 
 export interface Report {
@@ -58,10 +58,10 @@ function runThread(port: MessagePort, { options, thread }: WorkerData): void {
   let ending: { readonly settled: () => void } | undefined;
 
   const post = (message: WorkerMessage): void => port.postMessage(message);
-  const report = (counters: Counters = tally.counters()): Report => {
+  const report = (): Report => {
     const { user, system } = process.threadCpuUsage();
     return {
-      counters,
+      counters: tally.counters(),
       latency: tally.takeLatency(),
       atMs: nowMs(),
       cpuSeconds: (user + system) / 1e6,
@@ -83,11 +83,11 @@ function runThread(port: MessagePort, { options, thread }: WorkerData): void {
       ending = { settled };
       settled();
     });
-    const counters = tally.counters();
-    await Promise.all(devices.map((device) => device.close()));
     clearInterval(timer);
+    const last = report();
+    await Promise.all(devices.map((device) => device.close()));
     ledger?.[Symbol.dispose]();
-    post({ kind: "finished", report: report(counters) });
+    post({ kind: "finished", report: last });
     port.close();
   };
 

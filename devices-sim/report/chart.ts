@@ -70,7 +70,7 @@ export function toLanes(title: string, lanes: readonly Lane[], axis: TimeAxis): 
       // The root, so that one of a kind is seen beside a thousand of it.
       count === 0 ? "" : `M${toX(axis.atMs[at] ?? 0, axis)},${HEIGHT}V${round(HEIGHT - 90 * Math.sqrt(count / most))}`,
     );
-    return `<li style="--color: var(--${color})"><span>${escapeHtml(name)}</span> <output data-total="${total}">${total}</output>
+    return `<li style="--color: var(--${color})"><span>${escapeHtml(name)}</span> <output data-total="${toCount(total)}">${toCount(total)}</output>
 <div class="plot strip"><svg viewBox="0 0 ${WIDTH} ${HEIGHT}" preserveAspectRatio="none" aria-hidden="true">${toMarks(axis)}
 <path class="bars" style="stroke-width: ${barWidth(counts.length)}px" d="${bars.join("")}"/></svg><i class="cursor"></i></div></li>`;
   });
@@ -86,8 +86,11 @@ export const escapeHtml = (text: string): string =>
     (character) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[character] ?? "&#39;",
   );
 
+/** `12,345`. */
+export const toCount = (count: number): string => count.toLocaleString("en");
+
 /** `0:05`, `12:30`, `1:02:03`. */
-export function toClock(ms: number): string {
+function toClock(ms: number): string {
   const seconds = Math.round(ms / 1000);
   const [hours, minutes, rest] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
   const tail = String(rest).padStart(2, "0");

@@ -3,7 +3,7 @@
 import type { SimOptions } from "../options.ts";
 import { toVerdicts, type VerdictTable } from "../verify/report.ts";
 import type { Verification } from "../verify/verify.ts";
-import { escapeHtml } from "./chart.ts";
+import { escapeHtml, toCount } from "./chart.ts";
 import type { Machine } from "./machine.ts";
 import type { Summary } from "./summary.ts";
 
@@ -25,12 +25,12 @@ function toVerdictHtml({ heading, columns, rows }: VerdictTable): string {
   const lines = rows.map(({ name, counts, broken }) => {
     const cells = columns.map(({ breaks }, at) => {
       const count = counts[at] ?? 0;
-      return `<td class="number${breaks && broken && count > 0 ? " broken" : ""}">${count}</td>`;
+      return `<td class="number${breaks && broken && count > 0 ? " broken" : ""}">${toCount(count)}</td>`;
     });
     return `<tr><td>${escapeHtml(name)}</td>${cells.join("")}</tr>`;
   });
   const notes = rows.flatMap(({ name, notes: all }) => all.map((note) => `<li>${escapeHtml(`${name}: ${note}`)}</li>`));
-  return `<div class="table"><table><tr><th>${heading}</th>${head}</tr>
+  return `<div class="table verdicts"><table><tr><th>${heading}</th>${head}</tr>
 ${lines.join("\n")}</table></div>
 ${notes.length === 0 ? "" : `<ul class="notes">${notes.join("\n")}</ul>`}`;
 }

@@ -3,7 +3,7 @@
 import { readFile } from "node:fs/promises";
 import type { SimOptions } from "../options.ts";
 import type { Verification } from "../verify/verify.ts";
-import { escapeHtml, toChart, toLanes, type Chart, type Lane, type TimeAxis } from "./chart.ts";
+import { escapeHtml, toChart, toCount, toLanes, type Chart, type Lane, type TimeAxis } from "./chart.ts";
 import type { Machine } from "./machine.ts";
 import { toMachineRows, toParameterRows, toTable, toVerificationHtml } from "./page-tables.ts";
 import { isAllAcknowledged, type Summary } from "./summary.ts";
@@ -26,12 +26,12 @@ export async function toPage(report: RunReport): Promise<string> {
   const [style, script] = await Promise.all([asset("page.css"), asset("page.js")]);
   const { options, summary, timeline, verification, machine } = report;
   const axis = toAxis(timeline);
-  const charts = toCharts(timeline.points, options);
+  const [rates, levels] = [toRateCharts(timeline.points, options), toLevelCharts(timeline.points, options)];
   const lanes = toLaneList(timeline.points);
   const values = {
     atMs: axis.atMs,
     endMs: axis.endMs,
-    charts: charts.map(({ series }) => series.map((line) => line.values)),
+    charts: [...rates, ...levels].map(({ series }) => series.map((line) => line.values)),
     lanes: lanes.map(({ counts }) => counts),
   };
   return `<!doctype html>
@@ -49,7 +49,8 @@ ${style}</style>
 ${toVerdict(summary, verification)}
 ${toFigures(summary)}
 <main>
-${charts.map((chart) => toChart(chart, axis)).join("\n")}
+${rates.map((chart) => toChart(chart, axis)).join("\n")}
+<div class="pair">${levels.map((chart) => toChart(chart, axis)).join("\n")}</div>
 ${lanes.length === 0 ? "" : toLanes("Faults on purpose, and errors", lanes, axis)}
 ${toMarkList(timeline)}
 ${verification === undefined ? "" : toVerificationHtml(verification)}
@@ -75,7 +76,7 @@ function toAxis({ points, marks }: TimelineData): TimeAxis {
   };
 }
 
-function toCharts(points: readonly Point[], { qos, devices }: SimOptions): readonly Chart[] {
+function toRateCharts(points: readonly Point[], { qos }: SimOptions): readonly Chart[] {
   const rate = (name: "sent" | "acknowledged" | "skipped" | "refused", color: string) => ({
     name,
     color,
@@ -109,6 +110,11 @@ function toCharts(points: readonly Point[], { qos, devices }: SimOptions): reado
             series: [percentile("max"), percentile("p99"), percentile("p90"), percentile("p50")],
           } as const,
         ]),
+  ];
+}
+
+function toLevelCharts(points: readonly Point[], { qos, devices }: SimOptions): readonly Chart[] {
+  return [
     {
       title: "Connections",
       unit: `devices of ${devices}`,
@@ -122,11 +128,9 @@ function toCharts(points: readonly Point[], { qos, devices }: SimOptions): reado
       : [
           {
             title: "In flight",
-            unit: "messages that wait for their acknowledgement",
+            unit: "messages without an answer yet",
             scale: "linear",
-            series: [
-              { name: "in flight", color: "p99", filled: true, values: points.map(({ inFlight }) => inFlight) },
-            ],
+            series: [{ name: "in flight", color: "p99", filled: true, values: points.map(({ inFlight }) => inFlight) }],
           } as const,
         ]),
   ];
@@ -165,22 +169,24 @@ function toFigures(summary: Summary): string {
   const { pubackMs } = summary;
   const errors = sum(Object.values(summary.errors).map(({ count }) => count));
   const figures: readonly (readonly [name: string, figure: string, note: string])[] = [
-    ["messages per second", String(Math.round(summary.messagesPerSecond)), `for ${tenths(summary.durationMs / 1000)} s`],
-    ["sent", String(summary.sent), `at QoS ${summary.qos}, ${summary.invalidSent} spoilt on purpose`],
+    ["messages/s", toCount(Math.round(summary.messagesPerSecond)), `for ${tenths(summary.durationMs / 1000)} s`],
+    ["sent", toCount(summary.sent), `at QoS ${summary.qos}, ${toCount(summary.invalidSent)} spoilt on purpose`],
     ...(summary.qos === 0
       ? []
-      : ([["acknowledged", String(summary.acknowledged), `${summary.unacknowledged} never were`]] as const)),
+      : ([
+          ["acknowledged", toCount(summary.acknowledged), `${toCount(summary.unacknowledged)} without an answer`],
+        ] as const)),
     ...(pubackMs === null
       ? []
       : ([
           [
-            "median acknowledgement",
+            "PUBACK, median",
             `${pubackMs.p50.toFixed(1)} ms`,
             `p99 ${pubackMs.p99.toFixed(1)} ms, max ${pubackMs.max.toFixed(0)} ms`,
           ],
         ] as const)),
-    ["connected", String(summary.connectedMax), `at most, of ${summary.devices}`],
-    ["errors", String(errors), `${summary.skipped} readings skipped`],
+    ["connected", toCount(summary.connectedMax), `at most, of ${toCount(summary.devices)}`],
+    ["errors", toCount(errors), `${toCount(summary.skipped)} readings skipped`],
   ];
   const items = figures.map(
     ([name, figure, note]) =>
@@ -191,12 +197,15 @@ function toFigures(summary: Summary): string {
 
 function toMarkList({ marks, stepMs }: TimelineData): string {
   const items = marks.map(({ atMs, text }) => `<li><b>${tenths(atMs / 1000)} s</b> ${escapeHtml(text)}</li>`);
-  if (stepMs > 1000) items.push(`<li>A point is ${stepMs / 1000} s; its percentiles are those of its worst second.</li>`);
+  if (stepMs > 1000)
+    items.push(`<li>A point is ${stepMs / 1000} s; its percentiles are those of its worst second.</li>`);
   return items.length === 0 ? "" : `<ul class="marks">${items.join("")}</ul>`;
 }
 
 function toErrors({ errors }: Summary): string {
-  const rows = Object.entries(errors).map(([kind, { count, last }]) => [kind, `${count} ×, the last: ${last}`] as const);
+  const rows = Object.entries(errors).map(
+    ([kind, { count, last }]) => [kind, `${count} ×, the last: ${last}`] as const,
+  );
   return rows.length === 0 ? "" : `<h2>Errors</h2>\n${toTable(rows)}`;
 }
 

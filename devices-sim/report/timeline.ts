@@ -167,11 +167,7 @@ class Track {
   /** Samples are never exactly at the end of a second: what lies between two is taken for even. */
   moveTo(atMs: number, levels: Levels): void {
     const before = { atMs: this.atMs, levels: this.levels };
-    for (
-      let endMs = (Math.floor(before.atMs / SECOND_MS) + 1) * SECOND_MS;
-      endMs <= atMs;
-      endMs += SECOND_MS
-    ) {
+    for (let endMs = (Math.floor(before.atMs / SECOND_MS) + 1) * SECOND_MS; endMs <= atMs; endMs += SECOND_MS) {
       const share = (endMs - before.atMs) / (atMs - before.atMs);
       this.seconds.push(combine(before.levels, levels, (from, to) => Math.round(from + (to - from) * share)));
     }
