@@ -3,7 +3,8 @@
 import { createHistogram, type RecordableHistogram } from "node:perf_hooks";
 import { Worker } from "node:worker_threads";
 import type { SimOptions } from "./options.ts";
-import { toSummary, type Progress, type Summary } from "./report/summary.ts";
+import type { Progress } from "./report/live.ts";
+import { toSummary, type Summary } from "./report/summary.ts";
 import { nowMs, Timeline, type TimelineData } from "./report/timeline.ts";
 import { addCounters, type Counters } from "./tally.ts";
 import type { Report, WorkerCommand, WorkerData, WorkerMessage } from "./worker.ts";
@@ -141,7 +142,10 @@ export function openFleet(options: SimOptions): Fleet {
     ended,
     stop,
     mark,
-    progress: () => toProgress({ threads, devices: options.devices, elapsedMs: nowMs() - startMs }),
+    progress: () => {
+      const { points } = timeline.data;
+      return toProgress({ threads, devices: options.devices, elapsedMs: nowMs() - startMs, points });
+    },
     [Symbol.asyncDispose]: () => end({ kind: "crashed", detail: "disposed" }),
   };
 }
@@ -155,6 +159,7 @@ function toProgress(state: {
   readonly threads: readonly Thread[];
   readonly devices: number;
   readonly elapsedMs: number;
+  readonly points: Progress["points"];
 }): Progress {
   const latency: RecordableHistogram = createHistogram();
   let sentPerSecond = 0;

@@ -56,7 +56,9 @@ export interface OutputOptions {
   readonly json: string | true | undefined;
   readonly quiet: boolean;
   /** The file for the page with charts. */
-  readonly html?: string;
+  readonly html?: string | undefined;
+  /** Of the endpoint for Prometheus; 0: any free one. */
+  readonly metricsPort?: number | undefined;
 }
 
 /** Where to look, after the run, for what was acknowledged. */
@@ -117,6 +119,7 @@ interface Raw {
   readonly json?: string | true;
   readonly quiet?: true;
   readonly html?: string;
+  readonly metricsPort?: number;
   readonly ledger?: string;
   readonly verify?: readonly Target[];
   readonly verifyWait: number;
@@ -191,6 +194,7 @@ function createCommand(): Command {
       "summary as one JSON object, to a file or to standard output (progress then on standard error)",
     )
     .option("--html <file>", "charts of the run as one page for a browser")
+    .addOption(option("--metrics-port <port>", "metrics for Prometheus on 127.0.0.1").argParser(integer(0, 65_535)))
     .option("--quiet", "no progress, no text summary")
     .option("--ledger <folder>", "write down there every message and acknowledgement")
     .addOption(option("--verify <sink>", "compare the ledger with it afterwards, may be repeated").argParser(targets))
@@ -249,7 +253,8 @@ function toParsed(raw: Raw): Parsed {
     drainMs: 5000,
     ledger: raw.ledger === undefined ? undefined : resolve(raw.ledger),
   };
-  const output = { json: raw.json, quiet: raw.quiet === true, ...(raw.html !== undefined && { html: raw.html }) };
+  const { json, html, metricsPort } = raw;
+  const output = { json, quiet: raw.quiet === true, html, metricsPort };
   return { kind: "run", sim, output, verify: { targets: raw.verify ?? [], waitMs: raw.verifyWait } };
 }
 

@@ -1,6 +1,7 @@
 // A chart as HTML that needs no script: an SVG that stretches to whatever width there is, and its labels as text around it, so
 // that they are as large on a phone as on a screen.
 
+import { toClock, toCount } from "./numbers.ts";
 import type { Mark } from "./timeline.ts";
 
 /** One line; `null` is a gap. */
@@ -86,21 +87,10 @@ export const escapeHtml = (text: string): string =>
     (character) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[character] ?? "&#39;",
   );
 
-/** `12,345`. */
-export const toCount = (count: number): string => count.toLocaleString("en");
-
-/** `0:05`, `12:30`, `1:02:03`. */
-function toClock(ms: number): string {
-  const seconds = Math.round(ms / 1000);
-  const [hours, minutes, rest] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
-  const tail = String(rest).padStart(2, "0");
-  return hours === 0 ? `${minutes}:${tail}` : `${hours}:${String(minutes).padStart(2, "0")}:${tail}`;
-}
-
 interface Scale {
   readonly ticks: readonly number[];
   /** 0 is the top. */
-  toY(value: number): number;
+  readonly toY: (value: number) => number;
 }
 
 function linearScale(values: readonly (number | null)[]): Scale {

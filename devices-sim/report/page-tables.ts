@@ -3,8 +3,9 @@
 import type { SimOptions } from "../options.ts";
 import { toVerdicts, type VerdictTable } from "../verify/report.ts";
 import type { Verification } from "../verify/verify.ts";
-import { escapeHtml, toCount } from "./chart.ts";
+import { escapeHtml } from "./chart.ts";
 import type { Machine } from "./machine.ts";
+import { toCount } from "./numbers.ts";
 import type { Summary } from "./summary.ts";
 
 type Row = readonly [name: string, text: string];
@@ -37,7 +38,6 @@ ${notes.length === 0 ? "" : `<ul class="notes">${notes.join("\n")}</ul>`}`;
 
 /** By name, so that no password gets here. */
 export function toParameterRows(options: SimOptions): readonly Row[] {
-  const seconds = (ms: number): string => `${ms / 1000} s`;
   return [
     ["broker", `${options.host}:${options.port}`],
     ["protocol", `MQTT ${options.protocolVersion === 5 ? "5" : "3.1.1"}, QoS ${options.qos}`],
@@ -64,5 +64,7 @@ export const toMachineRows = (machine: Machine, summary: Summary): readonly Row[
   ["its CPU time", `${summary.workerCpuSeconds} s`],
   ["its memory", `${Math.round(summary.peakRssBytes / 2 ** 20)} MiB at most`],
 ];
+
+const seconds = (ms: number): string => `${ms / 1000} s`;
 
 const tidy = (value: number): number => Number(value.toPrecision(4));

@@ -3,8 +3,9 @@
 import { readFile } from "node:fs/promises";
 import type { SimOptions } from "../options.ts";
 import type { Verification } from "../verify/verify.ts";
-import { escapeHtml, toChart, toCount, toLanes, type Chart, type Lane, type TimeAxis } from "./chart.ts";
+import { escapeHtml, toChart, toLanes, type Chart, type Lane, type TimeAxis } from "./chart.ts";
 import type { Machine } from "./machine.ts";
+import { toCount } from "./numbers.ts";
 import { toMachineRows, toParameterRows, toTable, toVerificationHtml } from "./page-tables.ts";
 import { isAllAcknowledged, type Summary } from "./summary.ts";
 import type { Percentiles, Point, TimelineData } from "./timeline.ts";
@@ -22,7 +23,6 @@ const MOST_LANES = 14;
 
 /** Resolves to the text of the file. */
 export async function toPage(report: RunReport): Promise<string> {
-  const asset = (name: string): Promise<string> => readFile(new URL(name, import.meta.url), "utf8");
   const [style, script] = await Promise.all([asset("page.css"), asset("page.js")]);
   const { options, summary, timeline, verification, machine } = report;
   const axis = toAxis(timeline);
@@ -66,6 +66,8 @@ ${script}</script>
 </html>
 `;
 }
+
+const asset = (name: string): Promise<string> => readFile(new URL(name, import.meta.url), "utf8");
 
 /** A point is shown in the middle of its interval. */
 function toAxis({ points, marks }: TimelineData): TimeAxis {

@@ -3,17 +3,8 @@
 import type { RecordableHistogram } from "node:perf_hooks";
 import type { SimOptions } from "../options.ts";
 import type { Counters } from "../tally.ts";
+import { inBrackets, totalOf } from "./numbers.ts";
 import { toPercentiles, type Percentiles } from "./timeline.ts";
-
-/** The state of a running fleet; rates and `latency` (µs) are those of the last second. */
-export interface Progress {
-  readonly elapsedMs: number;
-  readonly devices: number;
-  readonly counters: Counters;
-  readonly sentPerSecond: number;
-  readonly acknowledgedPerSecond: number;
-  readonly latency: RecordableHistogram;
-}
 
 /** The result of a run. As JSON it is the contract of `--json`: names may be added, not changed. */
 export interface Summary extends Counters {
@@ -55,8 +46,8 @@ export function toSummary({ options, counters, latency, durationMs, ...totals }:
     durationMs: Math.round(durationMs),
     messagesPerSecond: Math.round((counters.sent / durationMs) * 1e5) / 100,
     ...counters,
-    unacknowledged: options.qos === 0 ? 0 : counters.sent - counters.acknowledged - total(counters.refused),
-    invalidSent: total(counters.invalid),
+    unacknowledged: options.qos === 0 ? 0 : counters.sent - counters.acknowledged - totalOf(counters.refused),
+    invalidSent: totalOf(counters.invalid),
     pubackMs: toPercentiles(latency),
     threads: options.threads,
     workerCpuSeconds: Math.round(totals.workerCpuSeconds * 100) / 100,
@@ -72,25 +63,6 @@ export const toExitCode = (summary: Summary): 0 | 1 => (isAllAcknowledged(summar
 export const isAllAcknowledged = ({ unacknowledged, refusedValid, neverConnected }: Summary): boolean =>
   unacknowledged === 0 && refusedValid === 0 && neverConnected === 0;
 
-/** One line, without a line end. */
-export function toProgressLine({ counters, latency, ...progress }: Progress): string {
-  const errors = Object.values(counters.errors).reduce((sum, { count }) => sum + count, 0);
-  const puback =
-    latency.count === 0 ? "" : `PUBACK p50 ${ms(latency.percentile(50))} p99 ${ms(latency.percentile(99))}`;
-  return [
-    `${Math.round(progress.elapsedMs / 1000)} s`.padStart(6),
-    `${counters.connected}/${progress.devices} connected`,
-    `${Math.round(progress.sentPerSecond)} sent/s`,
-    `${Math.round(progress.acknowledgedPerSecond)} acked/s`,
-    puback,
-    counters.skipped > 0 ? `${counters.skipped} skipped` : "",
-    total(counters.refused) > 0 ? `${total(counters.refused)} refused` : "",
-    errors > 0 ? `${errors} errors` : "",
-  ]
-    .filter((part) => part !== "")
-    .join("   ");
-}
-
 /** The summary for people; ends with a line end. */
 export function toText(summary: Summary): string {
   const { pubackMs } = summary;
@@ -99,7 +71,7 @@ export function toText(summary: Summary): string {
     ["duration", `${(summary.durationMs / 1000).toFixed(1)} s, ${summary.messagesPerSecond} messages/s`],
     ["sent", `${summary.sent} at QoS ${summary.qos}, ${summary.skipped} skipped`],
     ["acknowledged", summary.qos === 0 ? "QoS 0 has none" : acknowledged(summary)],
-    ["invalid sent", `${summary.invalidSent}${named(summary.invalid)}`],
+    ["invalid sent", `${summary.invalidSent}${inBrackets(summary.invalid)}`],
     [
       "PUBACK",
       pubackMs === null
@@ -125,19 +97,8 @@ const never = ({ neverConnected }: Summary): string => (neverConnected > 0 ? `, 
 const acknowledged = ({ acknowledged: good, refused, unacknowledged }: Summary): string =>
   [
     String(good),
-    total(refused) > 0 ? `${total(refused)} refused${named(refused)}` : "",
+    totalOf(refused) > 0 ? `${totalOf(refused)} refused${inBrackets(refused)}` : "",
     unacknowledged > 0 ? `${unacknowledged} NOT ACKNOWLEDGED` : "",
   ]
     .filter((part) => part !== "")
     .join(", ");
-
-/** ` (empty 3, wrong-type 1)`, without what is 0. */
-function named(counts: Readonly<Record<string, number>>): string {
-  const parts = Object.entries(counts).flatMap(([name, count]) => (count > 0 ? `${name} ${count}` : []));
-  return parts.length === 0 ? "" : ` (${parts.join(", ")})`;
-}
-
-const total = (counts: Readonly<Record<string, number>>): number =>
-  Object.values(counts).reduce((sum, count) => sum + count, 0);
-
-const ms = (microseconds: number): string => `${(microseconds / 1000).toFixed(1)} ms`;
