@@ -12,7 +12,7 @@ import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { openRows, toTable, type Look, type Rows } from "./demo-rows.ts";
 import { duration } from "./arguments.ts";
-import { toText, type Summary } from "./report.ts";
+import { toText, type Summary } from "./report/summary.ts";
 
 interface Demo {
   readonly durationMs: number;

@@ -1,15 +1,17 @@
 // The devices of one run, spread over worker threads: starts them, adds up what they report, ends them.
 
-import { createHistogram, performance, type RecordableHistogram } from "node:perf_hooks";
+import { createHistogram, type RecordableHistogram } from "node:perf_hooks";
 import { Worker } from "node:worker_threads";
 import type { SimOptions } from "./options.ts";
-import { toSummary, type Progress, type Summary } from "./report.ts";
+import type { Progress } from "./report/live.ts";
+import { toSummary, type Summary } from "./report/summary.ts";
+import { nowMs, Timeline, type TimelineData } from "./report/timeline.ts";
 import { addCounters, type Counters } from "./tally.ts";
 import type { Report, WorkerCommand, WorkerData, WorkerMessage } from "./worker.ts";
 
 /** How a run ended. Except for "finished", no device was or stayed connected and there is nothing to sum up. */
 export type Ending =
-  | { readonly kind: "finished"; readonly summary: Summary }
+  | { readonly kind: "finished"; readonly summary: Summary; readonly timeline: TimelineData }
   /** No device could connect within `giveUpMs`; `detail` has the errors. */
   | { readonly kind: "unreachable"; readonly detail: string }
   /** The broker refused a device's credentials before any device was connected. */
@@ -22,11 +24,15 @@ export interface Fleet extends AsyncDisposable {
   readonly ended: Promise<Ending>;
   /** Stops publishing, waits up to `drainMs` for acknowledgements, disconnects. Again: does nothing. */
   stop(): void;
+  /** Puts this on the time line, as something that happens now. */
+  mark(text: string): void;
   /** The state of the run, at most a quarter of a second old. */
   progress(): Progress;
 }
 
 interface Thread {
+  /** From 0. */
+  readonly number: number;
   readonly worker: Worker;
   /** The last second's reports, oldest first; a rate is what lies between first and last. */
   readonly reports: Report[];
@@ -38,26 +44,30 @@ const REPORTS_KEPT = 5;
 
 /** Starts the devices as soon as all threads are loaded. Disposing stops the threads without asking: call `stop()` for an orderly end. */
 export function openFleet(options: SimOptions): Fleet {
-  let startMs = performance.now();
+  let startMs = nowMs();
   const { promise: ended, resolve } = Promise.withResolvers<Ending>();
   const latency = createHistogram();
+  const timeline = new Timeline(options.threads);
   const threads = Array.from({ length: options.threads }, (_, thread) => openThread({ options, thread }));
   const timers: NodeJS.Timeout[] = [];
   let anyConnected = false;
+  let allConnected = false;
   let stoppedMs: number | undefined;
   let over = false;
 
+  const mark = (text: string): void => timeline.mark(nowMs() - startMs, text);
   const command = (kind: WorkerCommand["kind"]): void => {
     for (const { worker } of threads) worker.postMessage({ kind } satisfies WorkerCommand);
   };
   const stop = (): void => {
     if (stoppedMs !== undefined) return;
-    stoppedMs = performance.now();
+    stoppedMs = nowMs();
+    mark("the devices stop");
     command("stop");
   };
   const begin = (): void => {
     if (stoppedMs !== undefined) return;
-    startMs = performance.now();
+    startMs = nowMs();
     timers.push(setTimeout(giveUp, options.giveUpMs));
     if (options.durationMs !== undefined) timers.push(setTimeout(stop, options.durationMs));
     command("start");
@@ -70,17 +80,19 @@ export function openFleet(options: SimOptions): Fleet {
     resolve(ending);
   };
   const lastReports = (): Report[] => threads.flatMap(({ reports }) => reports.at(-1) ?? []);
+  const connectedNow = (): number => lastReports().reduce((total, { counters }) => total + counters.connected, 0);
   const finish = (): void => {
     const reports = lastReports();
     const summary = toSummary({
       options,
       counters: addCounters(reports.map(({ counters }) => counters)),
       latency,
-      durationMs: (stoppedMs ?? performance.now()) - startMs,
+      startedAt: startMs,
+      durationMs: (stoppedMs ?? nowMs()) - startMs,
       workerCpuSeconds: reports.reduce((total, { cpuSeconds }) => total + cpuSeconds, 0),
       peakRssBytes: process.resourceUsage().maxRSS * 1024,
     });
-    void end({ kind: "finished", summary });
+    void end({ kind: "finished", summary, timeline: timeline.data });
   };
   const giveUp = (): void => {
     if (anyConnected || stoppedMs !== undefined) return;
@@ -106,7 +118,15 @@ export function openFleet(options: SimOptions): Fleet {
         latency.add(message.report.latency);
         thread.reports.push(message.report);
         if (thread.reports.length > REPORTS_KEPT) thread.reports.shift();
-        if (message.kind === "finished") thread.state = "finished";
+        timeline.take(thread.number, { ...message.report, atMs: message.report.atMs - startMs });
+        if (message.kind === "finished") {
+          thread.state = "finished";
+          timeline.finish(thread.number);
+        }
+        if (!allConnected && connectedNow() === options.devices) {
+          allConnected = true;
+          mark("all devices are connected");
+        }
         if (threads.every(({ state }) => state === "finished")) finish();
     }
   };
@@ -121,19 +141,25 @@ export function openFleet(options: SimOptions): Fleet {
   return {
     ended,
     stop,
-    progress: () => toProgress({ threads, devices: options.devices, elapsedMs: performance.now() - startMs }),
+    mark,
+    progress: () => {
+      const { points } = timeline.data;
+      return toProgress({ threads, devices: options.devices, elapsedMs: nowMs() - startMs, points });
+    },
     [Symbol.asyncDispose]: () => end({ kind: "crashed", detail: "disposed" }),
   };
 }
 
 function openThread(workerData: WorkerData): Thread {
-  return { worker: new Worker(new URL("worker.ts", import.meta.url), { workerData }), reports: [], state: "loading" };
+  const worker = new Worker(new URL("worker.ts", import.meta.url), { workerData });
+  return { number: workerData.thread, worker, reports: [], state: "loading" };
 }
 
 function toProgress(state: {
   readonly threads: readonly Thread[];
   readonly devices: number;
   readonly elapsedMs: number;
+  readonly points: Progress["points"];
 }): Progress {
   const latency: RecordableHistogram = createHistogram();
   let sentPerSecond = 0;

@@ -1,12 +1,16 @@
 // The simulator's process: arguments, signals, output, exit code.
 
-import { writeFile } from "node:fs/promises";
+import { access, constants, writeFile } from "node:fs/promises";
+import { dirname } from "node:path";
 import { openFleet, type Ending, type Fleet } from "./fleet.ts";
 import { beginRun } from "./ledger/run.ts";
 import { openRejectionWatch } from "./ledger/watch.ts";
 import { loadProfile } from "./profiles/load.ts";
 import { parseOptions, type OutputOptions, type SimOptions, type VerifyOptions } from "./options.ts";
-import { toExitCode, toProgressLine, toText } from "./report.ts";
+import { openLive } from "./report/live.ts";
+import { describeMachine } from "./report/machine.ts";
+import { toPage } from "./report/page.ts";
+import { toExitCode, toText } from "./report/summary.ts";
 import { parseVerifyOptions } from "./verify/options.ts";
 import { toVerificationText } from "./verify/report.ts";
 import { verify, type Verification, type VerifyRequest } from "./verify/verify.ts";
@@ -21,24 +25,47 @@ async function run(sim: SimOptions, output: OutputOptions, { targets, waitMs }: 
     process.stderr.write(`error: option '--profile': ${profile.problem}\n`);
     return 2;
   }
+  await checkFolders(output);
   const endRun = sim.ledger === undefined ? undefined : await beginRun(sim.ledger, sim);
   await using watch =
     sim.ledger !== undefined && sim.watchRejected ? await openRejectionWatch(sim.ledger, sim) : undefined;
   await using fleet = openFleet(sim);
   stopOnSignal(fleet);
-  const progress = output.quiet ? undefined : showProgress(fleet, streamFor(output));
+  await using _metrics = await openMetrics(fleet, output);
+  const live = output.quiet ? undefined : openLive(() => fleet.progress(), sim, streamFor(output));
   const ending = await fleet.ended;
-  progress?.[Symbol.dispose]();
+  live?.[Symbol.dispose]();
   if (ending.kind !== "finished") return explain(ending, sim);
-  const { summary } = ending;
+  const { summary, timeline } = ending;
   await watch?.settled(summary.invalidSent);
   await watch?.[Symbol.asyncDispose]();
   await endRun?.();
   const isVerified = sim.ledger !== undefined && (sim.watchRejected || targets.length > 0);
   const verification = isVerified ? await compare({ dir: sim.ledger, targets, waitMs }, output) : undefined;
+  const machine = await describeMachine();
+  const result = { ...summary, timeline, machine, ...(verification !== undefined && { verification }) };
   const text = `${toText(summary)}${verification === undefined ? "" : `\n${toVerificationText(verification)}`}`;
-  await report({ ...summary, ...(verification !== undefined && { verification }) }, text, output);
+  await report(result, text, output);
+  if (output.html !== undefined) await writeFile(output.html, await toPage({ options: sim, summary, ...result }));
   return verification?.kept === false ? 1 : toExitCode(summary);
+}
+
+/** Rejects when a file could not be written after the run: that is known before it. */
+async function checkFolders({ json, html }: OutputOptions): Promise<void> {
+  for (const [option, path] of Object.entries({ json, html })) {
+    if (typeof path !== "string") continue;
+    await access(dirname(path), constants.W_OK).catch((cause: NodeJS.ErrnoException) => {
+      throw new Error(`--${option} ${path} cannot be written: ${cause.code}`, { cause });
+    });
+  }
+}
+
+async function openMetrics(fleet: Fleet, output: OutputOptions): Promise<AsyncDisposable | undefined> {
+  if (output.metricsPort === undefined) return undefined;
+  const { serveMetrics } = await import("./report/metrics.ts");
+  const server = await serveMetrics(output.metricsPort, () => fleet.progress());
+  if (!output.quiet) streamFor(output).write(`metrics at ${server.url}\n`);
+  return server;
 }
 
 /** `sluice-sim verify`. Resolves to the exit code. */
@@ -70,20 +97,6 @@ function stopOnSignal(fleet: Fleet): void {
   };
   process.on("SIGINT", onSignal);
   process.on("SIGTERM", onSignal);
-}
-
-/** On a terminal one line that is rewritten, elsewhere a line a second. */
-function showProgress(fleet: Fleet, out: NodeJS.WriteStream): Disposable {
-  const timer = setInterval(() => {
-    const line = toProgressLine(fleet.progress());
-    out.write(out.isTTY ? `\r${line.slice(0, out.columns - 1)}\u001B[K` : `${line}\n`);
-  }, 1000);
-  return {
-    [Symbol.dispose]: () => {
-      clearInterval(timer);
-      if (out.isTTY) out.write("\r\u001B[K");
-    },
-  };
 }
 
 function explain(ending: Exclude<Ending, { readonly kind: "finished" }>, { host, port }: SimOptions): 1 {

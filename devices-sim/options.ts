@@ -61,6 +61,10 @@ export interface OutputOptions {
   /** Where the summary goes as JSON: a file's path, or true for standard output. */
   readonly json: string | true | undefined;
   readonly quiet: boolean;
+  /** The file for the page with charts. */
+  readonly html?: string | undefined;
+  /** Of the endpoint for Prometheus; 0: any free one. */
+  readonly metricsPort?: number | undefined;
 }
 
 /** Where to look, after the run, for what was acknowledged. */
@@ -121,6 +125,8 @@ interface Raw {
   readonly giveUp: number;
   readonly json?: string | true;
   readonly quiet?: true;
+  readonly html?: string;
+  readonly metricsPort?: number;
   readonly ledger?: string;
   readonly watchRejected?: true;
   readonly verify?: readonly Target[];
@@ -203,6 +209,8 @@ function createCommand(): Command {
       "--json [file]",
       "summary as one JSON object, to a file or to standard output (progress then on standard error)",
     )
+    .option("--html <file>", "charts of the run as one page for a browser")
+    .addOption(option("--metrics-port <port>", "metrics for Prometheus on 127.0.0.1").argParser(integer(0, 65_535)))
     .option("--quiet", "no progress, no text summary")
     .option("--ledger <folder>", "write down there every message and acknowledgement")
     .option("--watch-rejected", "write down there too what the gateway shows on sluice/rejected/#")
@@ -286,7 +294,8 @@ function toParsed(raw: Raw): Parsed {
     ledger: raw.ledger === undefined ? undefined : resolve(raw.ledger),
     watchRejected: raw.watchRejected === true,
   };
-  const output = { json: raw.json, quiet: raw.quiet === true };
+  const { json, html, metricsPort } = raw;
+  const output = { json, quiet: raw.quiet === true, html, metricsPort };
   return { kind: "run", sim, output, verify: { targets: raw.verify ?? [], waitMs: raw.verifyWait } };
 }
 

@@ -11,6 +11,7 @@ import { createSensor } from "./profiles/built-in.ts";
 import { loadProfile } from "./profiles/load.ts";
 import type { Profile } from "./profiles/profile.ts";
 import { createRandom } from "./random.ts";
+import { nowMs } from "./report/timeline.ts";
 import { Schedule } from "./schedule.ts";
 import { Tally, type Counters } from "./tally.ts";
 
@@ -34,14 +35,14 @@ export type WorkerMessage =
   | { readonly kind: "credentials-refused"; readonly detail: string }
   /** Every `REPORT_MS`. */
   | { readonly kind: "report"; readonly report: Report }
-  /** The last message: everything is counted and closed. */
+  /** The last message: everything is closed. Its report is from before. */
   | { readonly kind: "finished"; readonly report: Report };
 
 export interface Report {
   readonly counters: Counters;
   /** Acknowledgement times in microseconds since the report before. */
   readonly latency: RecordableHistogram;
-  /** When, in milliseconds of the thread's monotonic clock. */
+  /** When, by `nowMs`. */
   readonly atMs: number;
   /** CPU time of this thread, user and system. */
   readonly cpuSeconds: number;
@@ -65,12 +66,12 @@ function runThread(port: MessagePort, { options, thread }: WorkerData, profile: 
   let ending: { readonly settled: () => void } | undefined;
 
   const post = (message: WorkerMessage): void => port.postMessage(message);
-  const report = (counters: Counters = tally.counters()): Report => {
+  const report = (): Report => {
     const { user, system } = process.threadCpuUsage();
     return {
-      counters,
+      counters: tally.counters(),
       latency: tally.takeLatency(),
-      atMs: performance.now(),
+      atMs: nowMs(),
       cpuSeconds: (user + system) / 1e6,
     };
   };
@@ -90,11 +91,11 @@ function runThread(port: MessagePort, { options, thread }: WorkerData, profile: 
       ending = { settled };
       settled();
     });
-    const counters = tally.counters();
-    await Promise.all(devices.map((device) => device.close()));
     clearInterval(timer);
+    const last = report();
+    await Promise.all(devices.map((device) => device.close()));
     ledger?.[Symbol.dispose]();
-    post({ kind: "finished", report: report(counters) });
+    post({ kind: "finished", report: last });
     port.close();
   };
 

@@ -1,7 +1,7 @@
 import { get } from "sparkplug-payload";
 import { expect, test } from "vitest";
 import { openFleet, type Ending } from "../../devices-sim/fleet.ts";
-import { toExitCode, type Summary } from "../../devices-sim/report.ts";
+import { toExitCode, type Summary } from "../../devices-sim/report/summary.ts";
 import { freePort, openBroker, options, type Arrival } from "./fixtures.ts";
 
 function summaryOf(ending: Ending): Summary {
