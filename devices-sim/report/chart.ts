@@ -5,7 +5,7 @@ import { toClock, toCount } from "./numbers.ts";
 import type { Mark } from "./timeline.ts";
 
 /** One line; `null` is a gap. */
-export interface Series {
+interface Series {
   readonly name: string;
   /** Of a custom property in page.css, without `--`. */
   readonly color: string;

@@ -63,7 +63,8 @@ export function openLive(progress: () => Progress, options: SimOptions, out: Nod
 export function toScreen({ counters, latency, points, ...progress }: Progress, options: SimOptions): ScreenLine[] {
   const { durationMs, count, qos } = options;
   const recent = points.slice(-SPARKS);
-  const sparks = (name: "sent" | "acknowledged"): string => toSparks(recent.map((point) => point[name] / Math.max(1, point.ms)));
+  const sparks = (name: "sent" | "acknowledged"): string =>
+    toSparks(recent.map((point) => point[name] / Math.max(1, point.ms)));
   const percentiles = toPercentiles(latency);
   const refused = totalOf(counters.refused);
   const lines: readonly (readonly [label: string, parts: readonly string[]])[] = [

@@ -1,4 +1,5 @@
 import { PassThrough } from "node:stream";
+import { stripVTControlCharacters } from "node:util";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { openLive, toProgressLine, toScreen, type Progress } from "../../../devices-sim/report/live.ts";
 import { options } from "../fixtures.ts";
@@ -93,7 +94,7 @@ test("on a terminal it is drawn in place, no line is wider, none is left of the 
     using _live = openLive(() => states.shift() ?? progress(), options(1883), out);
     vi.advanceTimersByTime(1000);
     const first = written();
-    const lines = first.replaceAll(/\u001B\[\d*\w/gu, "").split("\n");
+    const lines = stripVTControlCharacters(first).split("\n");
     expect(Math.max(...lines.map((line) => line.length))).toBe(29);
     expect(lines).toHaveLength(7);
     vi.advanceTimersByTime(1000);

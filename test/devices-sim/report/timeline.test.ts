@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { nowMs, Timeline, type Point } from "../../../devices-sim/report/timeline.ts";
 import { counters, latency } from "./fixtures.ts";
@@ -43,18 +43,20 @@ test("a second is told when all threads are past it, and a thread that is done h
   expect(timeline.data.points.map(({ sent }) => sent)).toEqual([20, 12]);
 });
 
+/** A thread that sends a hundred a second until then. */
+function runUntil(atMs: number): readonly Point[] {
+  const timeline = new Timeline(1);
+  send(timeline, 0, 100, [500, atMs]);
+  return timeline.data.points;
+}
+
 test("what is left after the last full second is a point of its own, or part of it when it is short", () => {
-  const ends = (atMs: number): readonly Point[] => {
-    const timeline = new Timeline(1);
-    send(timeline, 0, 100, [500, atMs]);
-    return timeline.data.points;
-  };
-  expect(ends(2700).map(({ ms, sent }) => [ms, sent])).toEqual([
+  expect(runUntil(2700).map(({ ms, sent }) => [ms, sent])).toEqual([
     [1000, 100],
     [1000, 100],
     [700, 70],
   ]);
-  expect(ends(2300).map(({ ms, sent }) => [ms, sent])).toEqual([
+  expect(runUntil(2300).map(({ ms, sent }) => [ms, sent])).toEqual([
     [1000, 100],
     [1300, 130],
   ]);
