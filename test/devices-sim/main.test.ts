@@ -7,6 +7,8 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
+import type { Machine } from "../../devices-sim/report/machine.ts";
+import type { TimelineData } from "../../devices-sim/report/timeline.ts";
 import { freePort, openBroker } from "./fixtures.ts";
 
 const launcher = fileURLToPath(new URL("../../bin/sluice-sim.js", import.meta.url));
@@ -189,4 +191,53 @@ test("`verify` without a ledger is exit code 2, and with a folder that has none 
   const none = await spawnSim("verify", "--ledger", "/nowhere", "sqlite:x.db").result;
   expect(none.stderr).toMatch(/^error: \/nowhere has no ledger of a run: .*ENOENT.*\n$/);
   expect(none.code).toBe(1);
+});
+
+test("--html writes a page of the run, and the summary has its time line and machine", async () => {
+  await using broker = await openBroker();
+  const dir = await mkdtemp(join(tmpdir(), "sluice-sim-"));
+  try {
+    const page = join(dir, "run.html");
+    const fleet = ["--devices", "2", "--ramp", "10ms", "--rate", "50", "--count", "3", "--invalid", "0"];
+    const url = ["--url", `mqtt://127.0.0.1:${broker.port}`];
+    const { code, stdout } = await spawnSim(...url, ...fleet, "--json", "--html", page).result;
+    const { timeline, machine } = JSON.parse(stdout) as {
+      readonly timeline: TimelineData;
+      readonly machine: Machine;
+    };
+    expect(timeline.points.reduce((total, { sent }) => total + sent, 0)).toBe(6);
+    expect(timeline.marks.map(({ text: mark }) => mark)).toContain("all devices are connected");
+    expect(machine.node).toBe(process.version);
+    const html = await readFile(page, "utf8");
+    expect(html).toContain("<h1>2 simulated devices</h1>");
+    expect(html).toContain("Every good message was acknowledged.");
+    expect(code).toBe(0);
+  } finally {
+    await rm(dir, { recursive: true });
+  }
+});
+
+test("a file that cannot be written is told before the run, not after it", async () => {
+  await using broker = await openBroker();
+  const url = ["--url", `mqtt://127.0.0.1:${broker.port}`];
+  const { code, stderr } = await spawnSim(...url, "--html", "/nowhere/run.html").result;
+  expect(stderr).toBe("error: --html /nowhere/run.html cannot be written: ENOENT\n");
+  expect(code).toBe(1);
+  expect(broker.arrivals).toEqual([]);
+});
+
+test("--metrics-port tells where the metrics are while the devices run; a port that is taken ends the run", async () => {
+  await using broker = await openBroker();
+  const url = ["--url", `mqtt://127.0.0.1:${broker.port}`];
+  const { child, result } = spawnSim(...url, "--devices", "5", "--ramp", "10ms", "--rate", "20", "--metrics-port", "0");
+  const [told] = (await once(child.stdout, "data")) as [Buffer];
+  const metricsUrl = /^metrics at (http:\S+)$/m.exec(String(told))?.[1] ?? "";
+  await expect
+    .poll(async () => await (await fetch(metricsUrl)).text(), { timeout: 30_000 })
+    .toMatch(/^sluice_sim_devices_connected 5$/m);
+  const taken = await spawnSim(...url, "--metrics-port", new URL(metricsUrl).port).result;
+  expect(taken.stderr).toMatch(/^error: port \d+ cannot be opened for --metrics-port: another program has it\n$/);
+  expect(taken.code).toBe(1);
+  child.kill("SIGINT");
+  expect((await result).code).toBe(0);
 });

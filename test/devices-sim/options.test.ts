@@ -49,6 +49,7 @@ test("times are given with their unit", () => {
 test.each([
   ["--devices", "0", "whole number from 1"],
   ["--devices", "1e3", "whole number"],
+  ["--metrics-port", "65536", "whole number from 0 to 65535"],
   ["--rate", "fast", "number from 0.0001"],
   ["--jitter", "2", "number from 0 to 1"],
   ["--invalid", "-0.1", "number from 0 to 1"],
