@@ -11,8 +11,16 @@ const threads = [
   "test/sinks/{files-crash,files.property,http*,influx*,kafka*,mqtt*,nats*,postgres*,redis*,sqlite-tables,wires-tls}.test.ts",
 ];
 
+const endToEnd = ["test/{e2e,fuzz}/**/*.test.ts"];
+
+/** Of these, what needs the disk or the processors for itself. */
+const alone = [
+  "test/e2e/{dead-sink,demo,failed-write-back,full-disk,locked-database,power-cut,refused-calls,sigkill,simulator,sink-crash}.test.ts",
+];
+const patience = { testTimeout: 600_000, hookTimeout: 120_000 };
+
 /**
- * `unit` is part of `npm run check` and takes seconds; `threads` and `e2e` (the gateway as a process, one file at a time)
+ * `unit` is part of `npm run check` and takes seconds; `threads` and the `e2e` ones (the gateway as a process)
  * come with `npm test`.
  */
 export default defineConfig({
@@ -32,13 +40,10 @@ export default defineConfig({
         test: { name: "threads", include: threads, testTimeout: 180_000, hookTimeout: 120_000, maxWorkers: 4 },
       },
       {
-        test: {
-          name: "e2e",
-          include: ["test/{e2e,fuzz}/**/*.test.ts"],
-          testTimeout: 600_000,
-          hookTimeout: 120_000,
-          fileParallelism: false,
-        },
+        test: { name: "e2e", include: endToEnd, exclude: alone, ...patience, maxWorkers: 2 },
+      },
+      {
+        test: { name: "e2e-alone", include: alone, ...patience, fileParallelism: false },
       },
     ],
   },
