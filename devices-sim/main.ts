@@ -117,7 +117,8 @@ const explanations: Readonly<Record<Exclude<Ending["kind"], "finished">, (broker
     unreachable: (broker, detail) =>
       `no device could connect to ${broker}: ${detail}. Is the broker running there? (--url)`,
     "credentials-refused": (broker, detail) =>
-      `${broker} refused the credentials of ${detail}. Give others with --username and --password.`,
+      `${broker} refused the credentials of ${detail}. Give others with --username and --password, or --credentials.`,
+    "certificate-refused": (broker, detail) => `no device can connect to ${broker}: ${detail}.`,
     crashed: (_broker, detail) => `the simulator failed: ${detail}`,
   };
 
