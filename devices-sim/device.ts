@@ -2,7 +2,7 @@
 
 import { MqttClient, type IClientOptions } from "mqtt";
 import type { Dial } from "./connection/dialer.ts";
-import { isCertificateFailure, toFailureText } from "./connection/failure.ts";
+import { toFailure, type Refused } from "./connection/failure.ts";
 import type { Identity } from "./connection/identities.ts";
 import { rejectionOf, spoil, type FaultKind } from "./faults.ts";
 import type { DeviceLedger } from "./ledger/writer.ts";
@@ -40,10 +40,8 @@ export interface DeviceParts {
 interface DeviceEvents {
   /** A CONNACK accepted the device; again after each reconnect. */
   connected(): void;
-  /** The broker refused the credentials; the device does not try again. */
-  credentialsRefused(message: string): void;
-  /** The broker's certificate is not to be trusted, or the broker does not trust the device's; it does not try again. */
-  certificateRefused(message: string): void;
+  /** Broker and device do not accept each other; the device does not try again. */
+  refused(what: Refused, message: string): void;
   /** The device will send no further message of its own accord. Called once. */
   done(): void;
   /** A message left the flight. */
@@ -54,9 +52,6 @@ interface DeviceEvents {
 const CATCH_UP_MS = 1000;
 /** How long a DISCONNECT may take before the socket is destroyed. */
 const GOODBYE_MS = 1000;
-
-/** CONNACK codes that trying again does not change: 3.1.1 [MQTT-3.2.2.3], MQTT 5 §3.2.2.2. */
-const refusals: ReadonlySet<number> = new Set([4, 5, 0x86, 0x87]);
 
 /**
  * `seq` counts the device's well-formed readings from 1: one that is skipped or spoilt takes no number, so in the stored
@@ -162,7 +157,7 @@ export class Device {
       tally.disconnected();
       if (!this.#stopped) tally.error("connection lost", `${this.#parts.identity.device} lost its connection`);
     } else if (!this.#hasFailed && !this.#stopped) {
-      tally.error("no CONNACK", "the broker closed the connection instead of answering: does its port speak TLS?");
+      tally.error("no CONNACK", "the broker closed the connection before it answered (a port for mqtts:// or wss://?)");
     }
     this.#hasFailed = false;
     // MQTT.js has just armed its timer with the old period: this one is for the next time.
@@ -172,19 +167,14 @@ export class Device {
     Object.assign(this.#client.options, this.#will());
   }
 
-  #onError(error: Error & { readonly code?: unknown }): void {
+  #onError(error: Error): void {
     const { tally, events, identity } = this.#parts;
-    const { code } = error;
-    const kind = typeof code === "number" ? `connack ${hex(code)}` : typeof code === "string" ? code : error.message;
-    const text = toFailureText(error);
+    const { kind, text, refused } = toFailure(error);
     tally.error(kind, text);
     this.#hasFailed = true;
-    if (typeof code === "number" && refusals.has(code)) {
-      events.credentialsRefused(`${identity.device}: ${error.message} (${hex(code)})`);
-    } else if (isCertificateFailure(error)) {
-      events.certificateRefused(`${identity.device}: ${text}`);
-    } else return;
+    if (refused === undefined) return;
     this.#client?.end(true);
+    events.refused(refused, `${identity.device}: ${text}`);
     this.#finish();
   }
 

@@ -3,6 +3,7 @@
 import type { RecordableHistogram } from "node:perf_hooks";
 import { parentPort, workerData, type MessagePort } from "node:worker_threads";
 import { createDialer } from "./connection/dialer.ts";
+import type { Refused } from "./connection/failure.ts";
 import { createIdentities } from "./connection/identities.ts";
 import { Device, type DeviceParts } from "./device.ts";
 import { createFaults } from "./faults.ts";
@@ -34,7 +35,7 @@ export type WorkerMessage =
   | { readonly kind: "ready" }
   /** The first device has a connection. */
   | { readonly kind: "connected" }
-  | { readonly kind: "credentials-refused" | "certificate-refused"; readonly detail: string }
+  | { readonly kind: `${Refused}-refused`; readonly detail: string }
   /** Every `REPORT_MS`. */
   | { readonly kind: "report"; readonly report: Report }
   /** The last message: everything is closed. Its report is from before. */
@@ -107,8 +108,7 @@ function runThread(port: MessagePort, { options, thread }: WorkerData, profile: 
       if (!greeted) post({ kind: "connected" });
       greeted = true;
     },
-    credentialsRefused: (detail: string): void => post({ kind: "credentials-refused", detail }),
-    certificateRefused: (detail: string): void => post({ kind: "certificate-refused", detail }),
+    refused: (what: Refused, detail: string): void => post({ kind: `${what}-refused`, detail }),
     settled: (): void => ending?.settled(),
     done: (): void => {
       active -= 1;

@@ -1,5 +1,7 @@
 // What the errors of connections mean for the person who runs the fleet.
 
+import { hex } from "../tally.ts";
+
 /** Names of OpenSSL and Node for a broker's certificate that is not to be trusted. */
 const distrust =
   /^(?:CERT_|CRL_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|INVALID_CA$|INVALID_PURPOSE$|PATH_LENGTH_EXCEEDED$|HOSTNAME_MISMATCH$|ERR_TLS_CERT_ALTNAME_INVALID$)/;
@@ -16,14 +18,34 @@ const hints: readonly (readonly [code: RegExp, hint: string])[] = [
   [/^EMFILE$/, "this process may not open more connections: raise the limit with `ulimit -n`"],
 ];
 
-/** The error as a sentence, with a hint where one helps. */
-export function toFailureText(error: Error & { readonly code?: unknown }): string {
-  // A refusal of all of a host's addresses is an AggregateError without a message of its own.
-  const text = error instanceof AggregateError ? error.errors.map(String).join("; ") : error.message;
-  const hint = hints.find(([code]) => typeof error.code === "string" && code.test(error.code))?.[1];
-  return hint === undefined ? text : `${text} (${hint})`;
+/** CONNACK codes that trying again does not change: 3.1.1 [MQTT-3.2.2.3], MQTT 5 §3.2.2.2. */
+const refusals: ReadonlySet<number> = new Set([4, 5, 0x86, 0x87]);
+
+/** `credentials`: the device's. `certificate`: the broker's or the device's. */
+export type Refused = "credentials" | "certificate";
+
+export interface Failure {
+  /** By which errors are counted. */
+  readonly kind: string;
+  /** A sentence, with a hint where one helps. */
+  readonly text: string;
+  /** What was refused for good: trying again does not change it. */
+  readonly refused: Refused | undefined;
 }
 
-/** Whether certificates do not fit: trying again does not change that. */
-export const isCertificateFailure = ({ code }: { readonly code?: unknown }): boolean =>
-  typeof code === "string" && (distrust.test(code) || turnedDown.test(code));
+export function toFailure(error: Error & { readonly code?: unknown }): Failure {
+  const { code } = error;
+  if (typeof code === "number") {
+    const refused = refusals.has(code) ? "credentials" : undefined;
+    return { kind: `connack ${hex(code)}`, text: `${error.message} (${hex(code)})`, refused };
+  }
+  // A refusal of all of a host's addresses is an AggregateError without a message of its own.
+  const text = error instanceof AggregateError ? error.errors.map(String).join("; ") : error.message;
+  if (typeof code !== "string") return { kind: error.message, text, refused: undefined };
+  const hint = hints.find(([pattern]) => pattern.test(code))?.[1];
+  return {
+    kind: code,
+    text: hint === undefined ? text : `${text} (${hint})`,
+    refused: distrust.test(code) || turnedDown.test(code) ? "certificate" : undefined,
+  };
+}
