@@ -157,7 +157,7 @@ export class Device {
       tally.disconnected();
       if (!this.#stopped) tally.error("connection lost", `${this.#parts.identity.device} lost its connection`);
     } else if (!this.#hasFailed && !this.#stopped) {
-      tally.error("no CONNACK", "the broker closed the connection before it answered (a port for mqtts:// or wss://?)");
+      tally.error("no CONNACK", "the broker closed the connection before it answered");
     }
     this.#hasFailed = false;
     // MQTT.js has just armed its timer with the old period: this one is for the next time.

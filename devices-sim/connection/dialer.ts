@@ -21,6 +21,12 @@ export interface BrokerOptions {
   readonly sources: readonly AddressRange[];
 }
 
+/** As people write it, without a query: that may hold a secret. */
+export function brokerUrl({ transport, host, port, path }: BrokerOptions): string {
+  const [where = ""] = path.split("?");
+  return `${transport}://${isIP(host) === 6 ? `[${host}]` : host}:${port}${where === "/" ? "" : where}`;
+}
+
 /** Opens a connection each time that it is called; the stream tells its failure. */
 export type Dial = (client: MqttClient) => Duplex;
 
