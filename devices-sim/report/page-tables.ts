@@ -54,6 +54,7 @@ export function toParameterRows(options: SimOptions): readonly Row[] {
     ["in flight", `${options.maxInFlight} per device at most`],
     ["keep alive", `${options.keepaliveSeconds} s`],
     ["seed", String(options.seed)],
+    ...(options.clockMs === undefined ? [] : ([["clock from", new Date(options.clockMs).toISOString()]] as const)),
   ];
 }
 

@@ -56,11 +56,11 @@ describe.skipIf(!isInstalled("mosquitto"))("Mosquitto (apt-get install mosquitto
     const identity = [`certfile ${certificates.server.cert}`, `keyfile ${certificates.server.key}`];
     const asked = [`cafile ${certificates.ca}`, "require_certificate true", "use_identity_as_username true"];
     const lines = [
-      ...[`listener ${ports.tls} 127.0.0.1`, ...identity],
-      ...[`listener ${ports.client} 127.0.0.1`, ...identity, ...asked],
-      ...[`listener ${ports.ws}`, "protocol websockets"],
-      ...[`listener ${ports.wss}`, "protocol websockets", ...identity],
-    ];
+      [`listener ${ports.tls} 127.0.0.1`, ...identity],
+      [`listener ${ports.client} 127.0.0.1`, ...identity, ...asked],
+      [`listener ${ports.ws}`, "protocol websockets"],
+      [`listener ${ports.wss}`, "protocol websockets", ...identity],
+    ].flat();
     // Everybody may say what he likes on the other listeners; who is a certificate may only speak for himself.
     server = await startMosquitto({
       lines: ["acl_file acl", ...lines],
