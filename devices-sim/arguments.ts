@@ -4,15 +4,21 @@ import { resolve } from "node:path";
 import { InvalidArgumentError } from "commander";
 import { profileNames } from "./profiles/built-in.ts";
 
+const schemes: ReadonlySet<string> = new Set(["mqtt:", "mqtts:", "ws:", "wss:"]);
+
 export function url(text: string): URL {
   const parsed = URL.parse(text);
+  const isWebSocket = parsed?.protocol.startsWith("ws") === true;
   if (
-    parsed?.protocol !== "mqtt:" ||
+    parsed === null ||
+    !schemes.has(parsed.protocol) ||
     parsed.hostname === "" ||
-    parsed.username !== "" ||
-    !/^\/?$/.test(parsed.pathname)
+    `${parsed.username}${parsed.password}${parsed.hash}` !== "" ||
+    (!isWebSocket && !/^\/?$/.test(`${parsed.pathname}${parsed.search}`))
   ) {
-    throw new InvalidArgumentError("expected mqtt://host:port (user name and password have options of their own).");
+    throw new InvalidArgumentError(
+      "expected mqtt://host:port, mqtts://host:port, ws://host:port/path or wss://host:port/path (user name and password have options of their own).",
+    );
   }
   return parsed;
 }
@@ -55,4 +61,13 @@ export function topic(text: string): string {
   throw new InvalidArgumentError(
     "expected a topic without + and # [MQTT-3.3.2-2]; {device} stands for the device's id.",
   );
+}
+
+/** A time of day in ISO 8601 with its zone, in Unix milliseconds. */
+export function instant(text: string): number {
+  const timeMs = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,3})?)?(Z|[+-]\d\d:\d\d)$/.test(text)
+    ? Date.parse(text)
+    : Number.NaN;
+  if (timeMs >= 0) return timeMs;
+  throw new InvalidArgumentError("expected a time with its zone like 2026-01-01T00:00:00Z.");
 }

@@ -1,7 +1,9 @@
 // One simulated device: a real MQTT.js client with an identity, a sensor and a rhythm of its own.
 
-import { connect as connectSocket } from "node:net";
 import { MqttClient, type IClientOptions } from "mqtt";
+import type { Dial } from "./connection/dialer.ts";
+import { toFailure, type Refused } from "./connection/failure.ts";
+import type { Identity } from "./connection/identities.ts";
 import { rejectionOf, spoil, type FaultKind } from "./faults.ts";
 import type { DeviceLedger } from "./ledger/writer.ts";
 import type { SimOptions } from "./options.ts";
@@ -12,9 +14,11 @@ import type { Schedule } from "./schedule.ts";
 import { hex, type Tally } from "./tally.ts";
 
 export interface DeviceParts {
-  /** MQTT client identifier, and what `{device}` stands for. */
-  readonly id: string;
+  readonly identity: Identity;
+  readonly dial: Dial;
   readonly options: SimOptions;
+  /** When it connects, from the start of the run. */
+  readonly startsAtMs: number;
   readonly sensor: Sensor;
   /** Mean time between two messages. */
   readonly intervalMs: number;
@@ -23,8 +27,10 @@ export interface DeviceParts {
   readonly encoder: Encoder;
   /** Asked for each message whether to spoil it. */
   readonly faults: () => FaultKind | undefined;
-  /** For the rhythm: jitter, first message, reconnect delays. */
+  /** For the rhythm: jitter, first message. */
   readonly random: Random;
+  /** For the delays of reconnects, which are to leave the rhythm alone. */
+  readonly reconnectRandom: Random;
   readonly schedule: Schedule;
   readonly tally: Tally;
   readonly ledger: DeviceLedger | undefined;
@@ -34,8 +40,8 @@ export interface DeviceParts {
 interface DeviceEvents {
   /** A CONNACK accepted the device; again after each reconnect. */
   connected(): void;
-  /** The broker refused the credentials; the device does not try again. */
-  credentialsRefused(message: string): void;
+  /** Broker and device do not accept each other; the device does not try again. */
+  refused(what: Refused, message: string): void;
   /** The device will send no further message of its own accord. Called once. */
   done(): void;
   /** A message left the flight. */
@@ -46,9 +52,6 @@ interface DeviceEvents {
 const CATCH_UP_MS = 1000;
 /** How long a DISCONNECT may take before the socket is destroyed. */
 const GOODBYE_MS = 1000;
-
-/** CONNACK codes that trying again does not change: 3.1.1 [MQTT-3.2.2.3], MQTT 5 §3.2.2.2. */
-const refusals: ReadonlySet<number> = new Set([4, 5, 0x86, 0x87]);
 
 /**
  * `seq` counts the device's well-formed readings from 1: one that is skipped or spoilt takes no number, so in the stored
@@ -61,24 +64,30 @@ export class Device {
   #online = false;
   #stopped = false;
   #done = false;
+  /** The connection has told an error. */
+  #hasFailed = false;
   #seq = 0;
   #sent = 0;
   #inFlight = 0;
   /** How many messages the last reading took. */
   #perReading = 1;
   #maxInFlight: number;
+  /** From the start of the run to the next reading, as planned: without what the broker and this machine take. */
+  #sinceStartMs: number;
 
   constructor(parts: DeviceParts) {
     this.#parts = parts;
+    this.#sinceStartMs = parts.startsAtMs;
     this.#maxInFlight = parts.options.maxInFlight;
   }
 
   /** Opens the connection and keeps it open; messages start with the first CONNACK. */
   connect(): void {
     if (this.#stopped) return;
-    const { host, port, qos: _qos, ...options } = this.#parts.options;
-    const client = new MqttClient(() => connectSocket({ host, port, noDelay: true }), {
-      clientId: this.#parts.id,
+    const { options, identity, dial } = this.#parts;
+    const { device: clientId, username, password } = identity;
+    const client = new MqttClient(dial, {
+      clientId,
       protocolId: "MQTT",
       protocolVersion: options.protocolVersion,
       clean: options.clean,
@@ -86,8 +95,8 @@ export class Device {
       connectTimeout: options.connectTimeoutMs,
       reconnectPeriod: this.#reconnectMs(),
       reconnectOnConnackError: true,
-      ...named("username", options.username, this.#parts.id),
-      ...named("password", options.password, this.#parts.id),
+      ...(username !== undefined && { username }),
+      ...(password !== undefined && { password }),
       ...this.#will(),
     });
     this.#listen(client);
@@ -131,7 +140,10 @@ export class Device {
     this.#maxInFlight = Math.min(options.maxInFlight, receiveMaximum ?? options.maxInFlight);
     events.connected();
     this.#birth();
-    if (first) schedule.at(schedule.now() + random() * this.#parts.intervalMs, (dueMs) => this.#tick(dueMs));
+    if (!first) return;
+    const waitMs = random() * this.#parts.intervalMs;
+    this.#sinceStartMs += waitMs;
+    schedule.at(schedule.now() + waitMs, (dueMs) => this.#tick(dueMs));
   }
 
   #onClose(): void {
@@ -143,8 +155,11 @@ export class Device {
     if (this.#online) {
       this.#online = false;
       tally.disconnected();
-      if (!this.#stopped) tally.error("connection lost", `${this.#parts.id} lost its connection`);
+      if (!this.#stopped) tally.error("connection lost", `${this.#parts.identity.device} lost its connection`);
+    } else if (!this.#hasFailed && !this.#stopped) {
+      tally.error("no CONNACK", "the broker closed the connection before it answered");
     }
+    this.#hasFailed = false;
     // MQTT.js has just armed its timer with the old period: this one is for the next time.
     if (this.#client === undefined) return;
     this.#client.options.reconnectPeriod = this.#reconnectMs();
@@ -152,14 +167,14 @@ export class Device {
     Object.assign(this.#client.options, this.#will());
   }
 
-  #onError(error: Error & { readonly code?: unknown }): void {
-    const { tally, events, id } = this.#parts;
-    const { code } = error;
-    const kind = typeof code === "number" ? `connack ${hex(code)}` : typeof code === "string" ? code : error.message;
-    tally.error(kind, messageOf(error));
-    if (typeof code !== "number" || !refusals.has(code)) return;
+  #onError(error: Error): void {
+    const { tally, events, identity } = this.#parts;
+    const { kind, text, refused } = toFailure(error);
+    tally.error(kind, text);
+    this.#hasFailed = true;
+    if (refused === undefined) return;
     this.#client?.end(true);
-    events.credentialsRefused(`${id}: ${error.message} (${hex(code)})`);
+    events.refused(refused, `${identity.device}: ${text}`);
     this.#finish();
   }
 
@@ -172,12 +187,12 @@ export class Device {
       this.#finish();
       return undefined;
     }
-    const nextMs = dueMs + this.#waitMs();
-    const behindMs = schedule.now() - nextMs;
-    if (behindMs <= CATCH_UP_MS) return nextMs;
-    const missed = Math.ceil(behindMs / intervalMs);
+    const waitMs = this.#waitMs();
+    const behindMs = schedule.now() - (dueMs + waitMs);
+    const missed = behindMs <= CATCH_UP_MS ? 0 : Math.ceil(behindMs / intervalMs);
     tally.skipped(missed);
-    return nextMs + missed * intervalMs;
+    this.#sinceStartMs += waitMs + missed * intervalMs;
+    return dueMs + waitMs + missed * intervalMs;
   }
 
   /** Until the next message. */
@@ -187,6 +202,12 @@ export class Device {
     return intervalMs * (1 + options.jitter * (2 * random() - 1));
   }
 
+  /** What the device's clock shows. One of its own shows when the reading was due, so that it does so again in another run. */
+  #now(): number {
+    const { clockMs } = this.#parts.options;
+    return clockMs === undefined ? Date.now() : clockMs + Math.round(this.#sinceStartMs);
+  }
+
   /** A reading is sent as a whole or not at all. */
   #hasRoom(): boolean {
     return this.#inFlight === 0 || this.#inFlight + this.#perReading <= this.#maxInFlight;
@@ -194,7 +215,7 @@ export class Device {
 
   #publish(): void {
     const { encoder, sensor, faults } = this.#parts;
-    const ts = Date.now();
+    const ts = this.#now();
     const fault = faults();
     const reading = { ts, seq: this.#seq + 1, metrics: sensor.read(ts) };
     const messages = encoder.encode(reading);
@@ -252,7 +273,7 @@ export class Device {
   #birth(): void {
     const { encoder, sensor } = this.#parts;
     if (encoder.session === undefined || this.#stopped) return;
-    const ts = Date.now();
+    const ts = this.#now();
     for (const { topic, payload } of encoder.session.birth({ ts, seq: this.#seq, metrics: sensor.read(ts) })) {
       this.#client?.publish(topic, payload);
     }
@@ -267,19 +288,6 @@ export class Device {
 
   /** Half to one and a half of the period, so that a fleet does not come back as one. */
   #reconnectMs(): number {
-    return Math.round(this.#parts.options.reconnectMs * (0.5 + this.#parts.random()));
+    return Math.round(this.#parts.options.reconnectMs * (0.5 + this.#parts.reconnectRandom()));
   }
-}
-
-const named = <Name extends string>(
-  name: Name,
-  template: string | undefined,
-  id: string,
-): Partial<Record<Name, string>> =>
-  template === undefined ? {} : ({ [name]: template.replaceAll("{device}", id) } as Record<Name, string>);
-
-/** A refusal of all of a host's addresses is an AggregateError without a message of its own. */
-function messageOf(error: Error): string {
-  if (error instanceof AggregateError) return error.errors.map(String).join("; ");
-  return error.message;
 }

@@ -16,6 +16,8 @@ export type Ending =
   | { readonly kind: "unreachable"; readonly detail: string }
   /** The broker refused a device's credentials before any device was connected. */
   | { readonly kind: "credentials-refused"; readonly detail: string }
+  /** The broker's certificate is not to be trusted, or the broker does not trust a device's, before any device was connected. */
+  | { readonly kind: "certificate-refused"; readonly detail: string }
   /** A worker thread died: a defect of the simulator. */
   | { readonly kind: "crashed"; readonly detail: string };
 
@@ -111,7 +113,8 @@ export function openFleet(options: SimOptions): Fleet {
         anyConnected = true;
         break;
       case "credentials-refused":
-        if (!anyConnected) void end({ kind: "credentials-refused", detail: message.detail });
+      case "certificate-refused":
+        if (!anyConnected) void end({ kind: message.kind, detail: message.detail });
         break;
       case "report":
       case "finished":
@@ -150,8 +153,11 @@ export function openFleet(options: SimOptions): Fleet {
   };
 }
 
+/** A young generation that stays small: with V8's own bound 5,000 idle devices took 470 MiB, with this one 293. */
+const resourceLimits = { maxYoungGenerationSizeMb: 12 };
+
 function openThread(workerData: WorkerData): Thread {
-  const worker = new Worker(new URL("worker.ts", import.meta.url), { workerData });
+  const worker = new Worker(new URL("worker.ts", import.meta.url), { workerData, resourceLimits });
   return { number: workerData.thread, worker, reports: [], state: "loading" };
 }
 

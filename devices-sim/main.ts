@@ -2,6 +2,7 @@
 
 import { access, constants, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
+import { brokerUrl } from "./connection/dialer.ts";
 import { openFleet, type Ending, type Fleet } from "./fleet.ts";
 import { beginRun } from "./ledger/run.ts";
 import { openRejectionWatch } from "./ledger/watch.ts";
@@ -99,8 +100,9 @@ function stopOnSignal(fleet: Fleet): void {
   process.on("SIGTERM", onSignal);
 }
 
-function explain(ending: Exclude<Ending, { readonly kind: "finished" }>, { host, port }: SimOptions): 1 {
-  process.stderr.write(`error: ${explanations[ending.kind](`${host}:${port}`, ending.detail)}\n`);
+function explain(ending: Exclude<Ending, { readonly kind: "finished" }>, sim: SimOptions): 1 {
+  process.stderr.write(`error: ${explanations[ending.kind](brokerUrl(sim), ending.detail)}
+`);
   return 1;
 }
 
@@ -115,9 +117,10 @@ async function report(result: object, text: string, output: OutputOptions): Prom
 const explanations: Readonly<Record<Exclude<Ending["kind"], "finished">, (broker: string, detail: string) => string>> =
   {
     unreachable: (broker, detail) =>
-      `no device could connect to ${broker}: ${detail}. Is the broker running there? (--url)`,
+      `no device could connect to ${broker}: ${detail}. Is a broker running there, and is that the port for ${broker.split(":", 1)[0]}? (--url)`,
     "credentials-refused": (broker, detail) =>
-      `${broker} refused the credentials of ${detail}. Give others with --username and --password.`,
+      `${broker} refused the credentials of ${detail}. Give others with --username and --password, or --credentials.`,
+    "certificate-refused": (broker, detail) => `no device can connect to ${broker}: ${detail}.`,
     crashed: (_broker, detail) => `the simulator failed: ${detail}`,
   };
 

@@ -3,17 +3,20 @@
 import { availableParallelism } from "node:os";
 import { resolve } from "node:path";
 import { Command, CommanderError, Option } from "commander";
-import { duration, integer, number, profile, topic, url } from "./arguments.ts";
+import { duration, instant, integer, number, profile, topic } from "./arguments.ts";
+import {
+  connectionOptions,
+  toConnectionOptions,
+  type ConnectionOptions,
+  type RawConnection,
+} from "./connection/options.ts";
 import { payloadNames, payloads, type PayloadName } from "./payloads/built-in.ts";
 import { isSparkplugTopic } from "./payloads/sparkplug-b.ts";
 import { profileNames } from "./profiles/built-in.ts";
 import { TARGETS, targets, verifyWait, type Target } from "./verify/target.ts";
 
 /** What a fleet does. Plain data: it crosses to the worker threads. */
-export interface SimOptions {
-  readonly host: string;
-  readonly port: number;
-  readonly devices: number;
+export interface SimOptions extends ConnectionOptions {
   /** Messages per second of one device; undefined: as its profile has it. */
   readonly ratePerDevice: number | undefined;
   /** Each interval varies by up to this share of itself. */
@@ -33,13 +36,12 @@ export interface SimOptions {
   /** The name of a built-in profile, or the absolute path of a file. */
   readonly profile: string;
   readonly payload: PayloadName;
-  /** `{device}` stands for the device's id; in `username` and `password` too. */
+  /** `{device}` stands for the device's id. */
   readonly topic: string;
-  readonly idPrefix: string;
-  readonly username: string | undefined;
-  readonly password: string | undefined;
   readonly threads: number;
   readonly seed: number;
+  /** What the devices' clocks show when the run starts, in Unix milliseconds; undefined: this machine's time. */
+  readonly clockMs: number | undefined;
   /** Messages of one device that may wait for an acknowledgement; readings beyond it are skipped. */
   readonly maxInFlight: number;
   readonly keepaliveSeconds: number;
@@ -96,10 +98,8 @@ export function parseOptions(args: readonly string[]): Parsed {
 }
 
 /** What commander makes of the definitions below. */
-interface Raw {
-  readonly url: URL;
-  readonly iOwnThisBroker?: true;
-  readonly devices: number;
+interface Raw extends RawConnection {
+  readonly devices?: number;
   readonly rate?: number;
   readonly totalRate?: number;
   readonly jitter: number;
@@ -113,11 +113,9 @@ interface Raw {
   readonly profile: string;
   readonly payload: PayloadName;
   readonly topic?: string;
-  readonly idPrefix: string;
-  readonly username?: string;
-  readonly password?: string;
   readonly threads: number;
   readonly seed?: number;
+  readonly clock?: number;
   readonly inFlight: number;
   readonly keepalive: number;
   readonly connectTimeout: number;
@@ -134,15 +132,16 @@ interface Raw {
 }
 
 function createCommand(): Command {
-  return new Command("sluice-sim")
-    .description("Simulates IoT devices: real MQTT clients with sensors, over worker threads.")
+  const command = new Command("sluice-sim").description(
+    "Simulates IoT devices: real MQTT clients with sensors, over worker threads.",
+  );
+  for (const one of connectionOptions()) command.addOption(one);
+  return command
     .addOption(
-      option("--url <url>", "broker to connect to")
-        .argParser(url)
-        .default(new URL("mqtt://127.0.0.1:1883"), "mqtt://127.0.0.1:1883"),
+      option("--devices <n>", "number of devices (default: 100, or all of --credentials)").argParser(
+        integer(1, 1_000_000),
+      ),
     )
-    .option("--i-own-this-broker", "allow a broker that is not on this machine")
-    .addOption(option("--devices <n>", "number of devices").argParser(integer(1, 1_000_000)).default(100))
     .addOption(
       option("--rate <n>", "messages per second of each device (default: as the profile)").argParser(
         number(0.0001, 1000),
@@ -179,15 +178,18 @@ function createCommand(): Command {
     )
     .addOption(option("--payload <shape>", "how a reading is sent").choices(payloadNames).default("sluice"))
     .addOption(option("--topic <topic>", "topic; {device} is the device's id (default: as below)").argParser(topic))
-    .option("--id-prefix <text>", "device ids are this and a number from 000001", "sim-")
-    .option("--username <name>", "user name; {device} is the device's id")
-    .option("--password <password>", "password; {device} is the device's id")
     .addOption(
       option("--threads <n>", "worker threads")
         .argParser(integer(1, 64))
         .default(Math.min(4, availableParallelism()), "one per core, 4 at most"),
     )
     .addOption(option("--seed <n>", "repeats the values of an earlier run").argParser(integer(0, 2 ** 32 - 1)))
+    .addOption(
+      option(
+        "--clock <time>",
+        "what the devices' clocks show at the start, e.g. 2026-01-01T00:00:00Z; with --seed every byte repeats",
+      ).argParser(instant),
+    )
     .addOption(
       option("--in-flight <n>", "unacknowledged messages of a device before readings are skipped")
         .argParser(integer(1, 65_535))
@@ -237,15 +239,8 @@ const option = (flags: string, description: string): Option => new Option(flags,
 const wrong = (text: string): Parsed => ({ kind: "told", exitCode: 2, text: `error: ${text}\n` });
 
 function toParsed(raw: Raw): Parsed {
-  const host = raw.url.hostname.replace(/^\[(.*)\]$/, "$1");
-  if (!isLoopback(host) && raw.iOwnThisBroker !== true) {
-    return wrong(
-      `option '--url': '${host}' is not this machine. A simulated fleet is a load test: add --i-own-this-broker if the broker is yours to load.`,
-    );
-  }
-  if (raw.password !== undefined && raw.username === undefined) {
-    return wrong("option '--password' needs '--username' [MQTT-3.1.2-22]");
-  }
+  const connection = toConnectionOptions(raw, raw.devices);
+  if (typeof connection === "string") return wrong(connection);
   if (raw.ledger === undefined && raw.verify !== undefined) {
     return wrong("option '--verify' needs '--ledger': without it nobody knows what was acknowledged");
   }
@@ -265,10 +260,8 @@ function toParsed(raw: Raw): Parsed {
     return wrong("option '--topic': {metric} is only known with '--payload bare'");
   }
   const sim: SimOptions = {
-    host,
-    port: raw.url.port === "" ? 1883 : Number(raw.url.port),
-    devices: raw.devices,
-    ratePerDevice: raw.totalRate === undefined ? raw.rate : raw.totalRate / raw.devices,
+    ...connection,
+    ratePerDevice: raw.totalRate === undefined ? raw.rate : raw.totalRate / connection.devices,
     jitter: raw.jitter,
     rampMs: raw.ramp,
     durationMs: raw.duration ?? (raw.count === undefined ? 60_000 : undefined),
@@ -280,11 +273,9 @@ function toParsed(raw: Raw): Parsed {
     profile: raw.profile,
     payload: raw.payload,
     topic: where,
-    idPrefix: raw.idPrefix,
-    username: raw.username,
-    password: raw.password,
-    threads: Math.min(raw.threads, raw.devices),
+    threads: Math.min(raw.threads, connection.devices),
     seed: raw.seed ?? Math.floor(Math.random() * 2 ** 32),
+    clockMs: raw.clock,
     maxInFlight: raw.inFlight,
     keepaliveSeconds: raw.keepalive,
     connectTimeoutMs: raw.connectTimeout,
@@ -298,7 +289,3 @@ function toParsed(raw: Raw): Parsed {
   const output = { json, quiet: raw.quiet === true, html, metricsPort };
   return { kind: "run", sim, output, verify: { targets: raw.verify ?? [], waitMs: raw.verifyWait } };
 }
-
-/** `localhost`, 127.0.0.0/8 and ::1. */
-const isLoopback = (host: string): boolean =>
-  host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);

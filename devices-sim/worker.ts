@@ -2,6 +2,9 @@
 
 import type { RecordableHistogram } from "node:perf_hooks";
 import { parentPort, workerData, type MessagePort } from "node:worker_threads";
+import { createDialer } from "./connection/dialer.ts";
+import type { Refused } from "./connection/failure.ts";
+import { createIdentities } from "./connection/identities.ts";
 import { Device, type DeviceParts } from "./device.ts";
 import { createFaults } from "./faults.ts";
 import { LedgerWriter } from "./ledger/writer.ts";
@@ -32,7 +35,7 @@ export type WorkerMessage =
   | { readonly kind: "ready" }
   /** The first device has a connection. */
   | { readonly kind: "connected" }
-  | { readonly kind: "credentials-refused"; readonly detail: string }
+  | { readonly kind: `${Refused}-refused`; readonly detail: string }
   /** Every `REPORT_MS`. */
   | { readonly kind: "report"; readonly report: Report }
   /** The last message: everything is closed. Its report is from before. */
@@ -105,7 +108,7 @@ function runThread(port: MessagePort, { options, thread }: WorkerData, profile: 
       if (!greeted) post({ kind: "connected" });
       greeted = true;
     },
-    credentialsRefused: (detail: string): void => post({ kind: "credentials-refused", detail }),
+    refused: (what: Refused, detail: string): void => post({ kind: `${what}-refused`, detail }),
     settled: (): void => ending?.settled(),
     done: (): void => {
       active -= 1;
@@ -113,13 +116,18 @@ function runThread(port: MessagePort, { options, thread }: WorkerData, profile: 
     },
   };
 
+  const identityOf = createIdentities(options);
+  const dialerOf = createDialer(options);
   const start = (): void => {
     const startMs = schedule.now();
     for (let index = thread; index < options.devices; index += options.threads) {
-      const device = createDevice(index, profile, { options, schedule, tally, events, ledger });
+      const identity = identityOf(index);
+      const startsAtMs = (options.rampMs * index) / options.devices;
+      const own = { identity, dial: dialerOf(identity.device, index), startsAtMs };
+      const device = createDevice(index, profile, { ...own, options, schedule, tally, events, ledger });
       devices.push(device);
       active += 1;
-      schedule.at(startMs + (options.rampMs * index) / options.devices, () => {
+      schedule.at(startMs + startsAtMs, () => {
         device.connect();
         return undefined;
       });
@@ -138,21 +146,23 @@ function createDevice(
   {
     ledger,
     ...shared
-  }: Pick<DeviceParts, "options" | "schedule" | "tally" | "events"> & { readonly ledger: LedgerWriter | undefined },
+  }: Pick<DeviceParts, "identity" | "dial" | "startsAtMs" | "options" | "schedule" | "tally" | "events"> & {
+    readonly ledger: LedgerWriter | undefined;
+  },
 ): Device {
-  const { options } = shared;
+  const { options, identity } = shared;
+  const id = identity.device;
   const intervalMs = options.ratePerDevice === undefined ? profile.intervalMs : 1000 / options.ratePerDevice;
-  const id = `${options.idPrefix}${String(index + 1).padStart(6, "0")}`;
   const topic = options.topic.replaceAll("{device}", id);
   return new Device({
     ...shared,
     intervalMs,
     pace: intervalMs / profile.intervalMs,
-    id,
     ledger: ledger?.openDevice(id, topic),
     encoder: payloads[options.payload].open({ id, topic, metrics: profile.metrics }),
     sensor: createSensor(profile, options.seed, index),
     faults: createFaults(options.invalidShare, createRandom(options.seed, index, 1)),
     random: createRandom(options.seed, index, 2),
+    reconnectRandom: createRandom(options.seed, index, 3),
   });
 }

@@ -4,7 +4,10 @@
 
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { connectAsync } from "mqtt";
+import { MqttClient } from "mqtt";
+import { createDialer } from "../connection/dialer.ts";
+import { toFailure } from "../connection/failure.ts";
+import { createIdentities } from "../connection/identities.ts";
 import type { SimOptions } from "../options.ts";
 import { fingerprintOfPayload } from "./fingerprint.ts";
 import { REJECTED_FILE, type RejectedLine } from "./format.ts";
@@ -25,21 +28,21 @@ export interface RejectionWatch extends AsyncDisposable {
 /** Resolves when it listens. Rejects when the broker does not let it. */
 export async function openRejectionWatch(dir: string, options: SimOptions): Promise<RejectionWatch> {
   const clientId = `${options.idPrefix}watch`;
-  const { username, password } = options;
-  const host = options.host.includes(":") ? `[${options.host}]` : options.host;
-  const client = await connectAsync(
-    `mqtt://${host}:${options.port}`,
-    {
-      clientId,
-      protocolVersion: options.protocolVersion,
-      connectTimeout: options.connectTimeoutMs,
-      ...(username !== undefined && { username: username.replaceAll("{device}", clientId) }),
-      ...(password !== undefined && { password: password.replaceAll("{device}", clientId) }),
-    },
-    false,
-  ).catch((cause: unknown) => {
-    const { message } = cause as Error;
-    throw new Error(`${clientId} cannot listen to ${TOPIC}: ${message}`, { cause });
+  const first = createIdentities(options)(0);
+  // Of a fleet whose devices each have an identity of their own it is another client of the first one.
+  const { username, password } = options.credentials === undefined ? { ...options } : first;
+  const client = new MqttClient(createDialer(options)(first.device, 0), {
+    clientId,
+    protocolId: "MQTT",
+    protocolVersion: options.protocolVersion,
+    connectTimeout: options.connectTimeoutMs,
+    reconnectPeriod: options.reconnectMs,
+    ...(username !== undefined && { username: username.replaceAll("{device}", clientId) }),
+    ...(password !== undefined && { password: password.replaceAll("{device}", clientId) }),
+  });
+  await connected(client).catch(async (error: unknown) => {
+    await client.endAsync(true);
+    throw new Error(`${clientId} cannot listen to ${TOPIC}: ${(error as Error).message}`, { cause: error });
   });
   const lines = new LineWriter<RejectedLine>(join(dir, REJECTED_FILE));
   let seen = 0;
@@ -67,6 +70,15 @@ export async function openRejectionWatch(dir: string, options: SimOptions): Prom
       lines[Symbol.dispose]();
     },
   };
+}
+
+/** Rejects when the first attempt fails. */
+async function connected(client: MqttClient): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  client.once("connect", () => resolve());
+  client.once("error", (error) => reject(new Error(toFailure(error).text, { cause: error })));
+  client.once("close", () => reject(new Error("the broker closed the connection")));
+  await promise;
 }
 
 /** What was seen. Rejects when nobody listened. */

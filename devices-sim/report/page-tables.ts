@@ -1,5 +1,6 @@
 // The tables of the page: what was verified, what the run was asked for, and where it ran.
 
+import { brokerUrl } from "../connection/dialer.ts";
 import type { SimOptions } from "../options.ts";
 import { toVerdicts, type VerdictTable } from "../verify/report.ts";
 import type { Verification } from "../verify/verify.ts";
@@ -39,7 +40,7 @@ ${notes.length === 0 ? "" : `<ul class="notes">${notes.join("\n")}</ul>`}`;
 /** By name, so that no password gets here. */
 export function toParameterRows(options: SimOptions): readonly Row[] {
   return [
-    ["broker", `${options.host}:${options.port}`],
+    ["broker", brokerUrl(options)],
     ["protocol", `MQTT ${options.protocolVersion === 5 ? "5" : "3.1.1"}, QoS ${options.qos}`],
     ["sessions", options.clean ? "clean" : "resumed"],
     ["profile", options.profile],
@@ -53,6 +54,7 @@ export function toParameterRows(options: SimOptions): readonly Row[] {
     ["in flight", `${options.maxInFlight} per device at most`],
     ["keep alive", `${options.keepaliveSeconds} s`],
     ["seed", String(options.seed)],
+    ...(options.clockMs === undefined ? [] : ([["clock from", new Date(options.clockMs).toISOString()]] as const)),
   ];
 }
 

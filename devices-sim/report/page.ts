@@ -1,6 +1,7 @@
 // A run as one HTML file: charts, verdicts and parameters, and nothing that has to be loaded from elsewhere.
 
 import { readFile } from "node:fs/promises";
+import { brokerUrl } from "../connection/dialer.ts";
 import type { SimOptions } from "../options.ts";
 import type { Verification } from "../verify/verify.ts";
 import { escapeHtml, toChart, toLanes, type Chart, type Lane, type TimeAxis } from "./chart.ts";
@@ -44,7 +45,7 @@ export async function toPage(report: RunReport): Promise<string> {
 ${style}</style>
 <header>
 <h1>${options.devices} simulated devices</h1>
-<p>${escapeHtml(`${options.host}:${options.port}, ${new Date(summary.startedAt).toISOString().slice(0, 16).replace("T", " ")} UTC`)}</p>
+<p>${escapeHtml(`${brokerUrl(options)}, ${new Date(summary.startedAt).toISOString().slice(0, 16).replace("T", " ")} UTC`)}</p>
 </header>
 ${toVerdict(summary, verification)}
 ${toFigures(summary)}

@@ -26,7 +26,7 @@ test("an unreachable broker is a clear error and exit code 1, with nothing left 
   const port = await freePort();
   const { result } = spawnSim("--url", `mqtt://127.0.0.1:${port}`, "--devices", "3", "--give-up", "1s");
   const { code, stderr } = await result;
-  expect(stderr).toContain(`no device could connect to 127.0.0.1:${port}`);
+  expect(stderr).toContain(`no device could connect to mqtt://127.0.0.1:${port}`);
   expect(code).toBe(1);
 });
 

@@ -25,6 +25,8 @@ export interface Certificates {
   readonly client: Certificate;
   /** Signed by nobody else, for 127.0.0.1; as an authority it has signed nothing of these. */
   readonly stranger: Certificate;
+  /** Another client's, in files of this name. */
+  readonly issue: (name: string) => Promise<Certificate>;
 }
 
 /** Makes them in `dir`; takes half a second. */
@@ -56,5 +58,6 @@ export async function makeCertificates(dir: string): Promise<Certificates> {
     expired: await sign("expired", "IP:127.0.0.1", -1),
     client: await sign("client", "DNS:client"),
     stranger,
+    issue: (name) => sign(name, `DNS:${name}`),
   };
 }
