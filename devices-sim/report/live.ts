@@ -81,19 +81,13 @@ export function toScreen({ counters, latency, points, ...progress }: Progress, o
         some(counters.neverConnected, "could not yet"),
       ],
     ],
-    ["sent", [`${toCount(progress.sentPerSecond)}/s`.padEnd(9), sparks("sent"), `${toCount(counters.sent)} in all`]],
-    qos === 0
-      ? ["", []]
-      : [
-          "answered",
-          [
-            `${toCount(progress.acknowledgedPerSecond)}/s`.padEnd(9),
-            sparks("acknowledged"),
-            `${toCount(counters.acknowledged)} in all`,
-            some(counters.inFlight, "in flight"),
-            some(refused, "refused"),
-          ],
-        ],
+    ["sent", toRate(progress.sentPerSecond, counters.sent, sparks("sent"))],
+    [
+      "answered",
+      qos === 0 ? [] : toRate(progress.acknowledgedPerSecond, counters.acknowledged, sparks("acknowledged")),
+    ],
+    ["in flight", qos === 0 || counters.inFlight === 0 ? [] : [toCount(counters.inFlight)]],
+    ["refused", refused === 0 ? [] : [toCount(refused), named(counters.refused)]],
     percentiles === null
       ? ["", []]
       : [
@@ -147,6 +141,13 @@ function toErrorLines(errors: Counters["errors"]): readonly (readonly [label: st
 const some = (count: number, what: string): string => (count > 0 ? `${count} ${what}` : "");
 
 const named = (counts: Readonly<Record<string, number>>): string => inBrackets(counts).trim();
+
+/** In columns, so that what changes each second stays in its place. */
+const toRate = (perSecond: number, total: number, sparks: string): readonly string[] => [
+  `${toCount(perSecond)}/s`.padEnd(10),
+  `${toCount(total)} in all`.padEnd(18),
+  sparks,
+];
 
 function toBar(share: number): string {
   const full = Math.round(BAR * Math.min(1, Math.max(0, share)));

@@ -16,6 +16,7 @@ const programs = {
   mosquitto_sub: { probe: "command -v mosquitto_sub", package: "mosquitto-clients" },
   mosquitto_passwd: { probe: "command -v mosquitto_passwd", package: "mosquitto" },
   python3: { probe: "command -v python3", package: "python3" },
+  chromium: { probe: "command -v chromium", package: "chromium" },
   "mkfs.ext4": { probe: "command -v mkfs.ext4", package: "e2fsprogs" },
   mount: { probe: mountProbe, package: "mount, and run as root where mounting is allowed" },
   gcc: { probe: "echo 'int main(void) { return 0; }' | gcc -xc -o /dev/null -", package: "gcc and libc6-dev" },

@@ -1,6 +1,9 @@
 import { createHistogram, type RecordableHistogram } from "node:perf_hooks";
+import type { RunReport } from "../../../devices-sim/report/page.ts";
+import { toSummary } from "../../../devices-sim/report/summary.ts";
 import type { Point } from "../../../devices-sim/report/timeline.ts";
 import { Tally, type Counters } from "../../../devices-sim/tally.ts";
+import { options } from "../fixtures.ts";
 
 /** What a fleet that has done nothing has counted, but for these. */
 export const counters = (changes: Partial<Counters> = {}): Counters => ({ ...new Tally().counters(), ...changes });
@@ -27,3 +30,27 @@ export const point = (changes: Partial<Point> = {}): Point => ({
   pubackMs: { p50: 1, p90: 2, p99: 3, max: 4 },
   ...changes,
 });
+
+/** What a run was asked for whose page is looked at. */
+export const sim = options(1883, "--devices", "10", "--username", "{device}", "--password", "open sesame");
+
+/** Three seconds of ten devices, but for these. */
+export function runReport(changes: Partial<RunReport> = {}): RunReport {
+  const summary = toSummary({
+    options: sim,
+    counters: counters({ sent: 300, acknowledged: 300 }),
+    latency: latency(1, 2, 3),
+    startedAt: Date.UTC(2026, 10, 29, 9),
+    durationMs: 3000,
+    workerCpuSeconds: 1,
+    peakRssBytes: 2 ** 27,
+  });
+  const points = [1000, 2000, 3000].map((atMs) => point({ atMs }));
+  return {
+    options: sim,
+    summary,
+    timeline: { stepMs: 1000, points, marks: [{ atMs: 1500, text: "all devices are connected" }] },
+    machine: { cpu: "C", cores: 2, memoryGiB: 8, system: "Linux 6", node: "v24", version: "1.0.0" },
+    ...changes,
+  };
+}

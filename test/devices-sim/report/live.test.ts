@@ -23,8 +23,9 @@ test("the screen has devices, rates with their last seconds, and percentiles", (
   expect(screen({}, "--duration", "1m")).toEqual({
     time: "0:30 of 1:00  ████████████░░░░░░░░░░░░",
     devices: "9 of 10 connected",
-    sent: "100/s      ▅█▁█  12,345 in all",
-    answered: "98/s       ▅█▁█  12,340 in all  5 in flight",
+    sent: "100/s       12,345 in all       ▅█▁█",
+    answered: "98/s        12,340 in all       ▅█▁█",
+    "in flight": "5",
     PUBACK: "p50 2.0 ms  p90 3.0 ms  p99 3.0 ms  max 3.0 ms",
   });
 });
@@ -89,7 +90,7 @@ test("elsewhere than on a terminal it is a plain line a second", () => {
 test("on a terminal it is drawn in place, no line is wider, none is left of the one before, and in the end it is gone", () => {
   const { out, written } = output({ columns: 30, rows: 24 });
   const errors = { odd: { count: 1, last: "x".repeat(100) } };
-  const states = [progress({ counters: counters({ errors }) }), progress()];
+  const states = [progress({ counters: counters({ errors }) }), progress({ counters: counters() })];
   {
     using _live = openLive(() => states.shift() ?? progress(), options(1883), out);
     vi.advanceTimersByTime(1000);

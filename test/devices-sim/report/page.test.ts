@@ -1,31 +1,7 @@
 import { expect, test } from "vitest";
-import { toPage, type RunReport } from "../../../devices-sim/report/page.ts";
-import { toSummary } from "../../../devices-sim/report/summary.ts";
+import { toPage } from "../../../devices-sim/report/page.ts";
 import type { Verification } from "../../../devices-sim/verify/verify.ts";
-import { options } from "../fixtures.ts";
-import { counters, latency, point } from "./fixtures.ts";
-
-const sim = options(1883, "--devices", "10", "--username", "{device}", "--password", "open sesame");
-
-function runReport(changes: Partial<RunReport> = {}): RunReport {
-  const summary = toSummary({
-    options: sim,
-    counters: counters({ sent: 300, acknowledged: 300 }),
-    latency: latency(1, 2, 3),
-    startedAt: Date.UTC(2026, 10, 29, 9),
-    durationMs: 3000,
-    workerCpuSeconds: 1,
-    peakRssBytes: 2 ** 27,
-  });
-  const points = [1000, 2000, 3000].map((atMs) => point({ atMs }));
-  return {
-    options: sim,
-    summary,
-    timeline: { stepMs: 1000, points, marks: [{ atMs: 1500, text: "all devices are connected" }] },
-    machine: { cpu: "C", cores: 2, memoryGiB: 8, system: "Linux 6", node: "v24", version: "1.0.0" },
-    ...changes,
-  };
-}
+import { point, runReport, sim } from "./fixtures.ts";
 
 const verdict = {
   sink: "sqlite:a.db",
