@@ -1,7 +1,7 @@
 // The devices of one run, spread over worker threads: starts them, adds up what they report, ends them.
 
-import { createHistogram, type RecordableHistogram } from "node:perf_hooks";
 import { Worker } from "node:worker_threads";
+import { createLatency } from "./latency.ts";
 import type { SimOptions } from "./options.ts";
 import type { Progress } from "./report/live.ts";
 import { toSummary, type Summary } from "./report/summary.ts";
@@ -48,7 +48,7 @@ const REPORTS_KEPT = 5;
 export function openFleet(options: SimOptions): Fleet {
   let startMs = nowMs();
   const { promise: ended, resolve } = Promise.withResolvers<Ending>();
-  const latency = createHistogram();
+  const latency = createLatency();
   const timeline = new Timeline(options.threads);
   const threads = Array.from({ length: options.threads }, (_, thread) => openThread({ options, thread }));
   const timers: NodeJS.Timeout[] = [];
@@ -167,7 +167,7 @@ function toProgress(state: {
   readonly elapsedMs: number;
   readonly points: Progress["points"];
 }): Progress {
-  const latency: RecordableHistogram = createHistogram();
+  const latency = createLatency();
   let sentPerSecond = 0;
   let acknowledgedPerSecond = 0;
   const all: Counters[] = [];

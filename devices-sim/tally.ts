@@ -1,7 +1,8 @@
 // What the devices of one thread count. Plain integers: reading them is left to a report once a second.
 
-import { createHistogram, type RecordableHistogram } from "node:perf_hooks";
+import type { RecordableHistogram } from "node:perf_hooks";
 import { faultKinds, type FaultKind } from "./faults.ts";
+import { createLatency, recordLatency } from "./latency.ts";
 
 /** One kind of error: how often, and what the last one said. */
 export interface ErrorCount {
@@ -49,7 +50,7 @@ export class Tally {
   readonly #refused = new Map<string, number>();
   readonly #invalid = new Map<FaultKind, number>(faultKinds.map((kind) => [kind, 0]));
   readonly #errors = new Map<string, ErrorCount>();
-  #latency = createHistogram();
+  #latency = createLatency();
 
   /** A device is connected. `before`: what became of its earlier attempts. */
   connected(before: "untried" | "failing" | "connected"): void {
@@ -82,13 +83,13 @@ export class Tally {
   acknowledged(afterMs: number): void {
     this.#inFlight -= 1;
     this.#acknowledged += 1;
-    this.#record(afterMs);
+    recordLatency(this.#latency, afterMs);
   }
 
   /** Acknowledged with an MQTT 5 reason code of 0x80 or above. */
   refused(reasonCode: number, fault: FaultKind | undefined, afterMs: number): void {
     this.#inFlight -= 1;
-    this.#record(afterMs);
+    recordLatency(this.#latency, afterMs);
     const name = hex(reasonCode);
     this.#refused.set(name, (this.#refused.get(name) ?? 0) + 1);
     if (fault === undefined) this.#refusedValid += 1;
@@ -131,12 +132,8 @@ export class Tally {
   /** Acknowledgement times in microseconds since the last call; the tally starts a new histogram. */
   takeLatency(): RecordableHistogram {
     const latency = this.#latency;
-    this.#latency = createHistogram();
+    this.#latency = createLatency();
     return latency;
-  }
-
-  #record(afterMs: number): void {
-    this.#latency.record(Math.max(1, Math.round(afterMs * 1000)));
   }
 }
 

@@ -1,7 +1,8 @@
 // What happened when: a point a second of what all threads did, and marks with a name. Its memory is bounded: a long run has
 // fewer points a minute.
 
-import { createHistogram, performance, type RecordableHistogram } from "node:perf_hooks";
+import { performance, type RecordableHistogram } from "node:perf_hooks";
+import { createLatency } from "../latency.ts";
 import type { Counters } from "../tally.ts";
 
 /** Milliseconds since 1970 by a clock that is never set, and is the same in all threads. */
@@ -105,7 +106,7 @@ export class Timeline {
   /** The second that a time lies in, when it is not closed yet; else the next one that will be. */
   #latencyAt(atMs: number): RecordableHistogram {
     const second = Math.max(Math.floor(atMs / SECOND_MS), Math.floor(this.#closedMs / SECOND_MS));
-    const latency = this.#latencies.get(second) ?? createHistogram();
+    const latency = this.#latencies.get(second) ?? createLatency();
     this.#latencies.set(second, latency);
     return latency;
   }

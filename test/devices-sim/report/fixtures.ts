@@ -1,4 +1,5 @@
-import { createHistogram, type RecordableHistogram } from "node:perf_hooks";
+import type { RecordableHistogram } from "node:perf_hooks";
+import { createLatency, recordLatency } from "../../../devices-sim/latency.ts";
 import type { RunReport } from "../../../devices-sim/report/page.ts";
 import { toSummary } from "../../../devices-sim/report/summary.ts";
 import type { Point } from "../../../devices-sim/report/timeline.ts";
@@ -10,8 +11,8 @@ export const counters = (changes: Partial<Counters> = {}): Counters => ({ ...new
 
 /** Of acknowledgements after so many milliseconds. */
 export function latency(...afterMs: readonly number[]): RecordableHistogram {
-  const histogram = createHistogram();
-  for (const ms of afterMs) histogram.record(1000 * ms);
+  const histogram = createLatency();
+  for (const ms of afterMs) recordLatency(histogram, ms);
   return histogram;
 }
 
