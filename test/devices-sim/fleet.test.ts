@@ -132,6 +132,48 @@ test("connections that are cut come back and what was in flight is acknowledged 
   for (const numbers of seqs(broker.arrivals).values()) expect([...new Set(numbers)]).toEqual(upTo(20));
 });
 
+test("the time line adds up to the summary, and has the second in which connections were cut", async () => {
+  await using broker = await openBroker();
+  let isCut = false;
+  broker.aedes.on("publish", (_packet, client) => {
+    if (client === null || isCut || broker.arrivals.length < 100) return;
+    isCut = true;
+    broker.cut();
+  });
+  await using fleet = openFleet(
+    options(
+      broker.port,
+      "--devices",
+      "10",
+      "--count",
+      "30",
+      "--rate",
+      "10",
+      "--ramp",
+      "50ms",
+      "--reconnect",
+      "100ms",
+      "--invalid",
+      "0.2",
+      "--threads",
+      "2",
+    ),
+  );
+  fleet.mark("looked at");
+  const ending = await fleet.ended;
+  const summary = summaryOf(ending);
+  if (ending.kind !== "finished") return;
+  const { points, marks } = ending.timeline;
+  const total = (pick: (point: Point) => number): number => points.reduce((all, point) => all + pick(point), 0);
+  expect(total(({ sent }) => sent)).toBe(summary.sent);
+  expect(total(({ acknowledged }) => acknowledged)).toBe(summary.acknowledged);
+  expect(total(({ faults }) => sum(faults))).toBe(summary.invalidSent);
+  expect(total(({ errors }) => errors["connection lost"] ?? 0)).toBe(10);
+  expect(points.at(-1)?.connected).toBe(10);
+  expect(Math.max(...points.map(({ pubackMs }) => pubackMs?.max ?? 0))).toBeCloseTo(summary.pubackMs?.max ?? 0, 3);
+  expect(marks.map(({ text }) => text)).toEqual(["looked at", "all devices are connected"]);
+});
+
 test("a broker that withholds acknowledgements is not flooded: readings beyond the bound are skipped", async () => {
   await using broker = await openBroker();
   broker.aedes.authorizePublish = () => {
@@ -278,46 +320,4 @@ test("Sparkplug: after a cut connection there is a birth before the data, with t
   const second = kinds.lastIndexOf("NBIRTH");
   expect(kinds.slice(second, second + 3)).toEqual(["NBIRTH", "DBIRTH", "DDATA"]);
   expect(bdSeqs).toEqual([0, 1]);
-});
-
-test("the time line adds up to the summary, and has the second in which connections were cut", async () => {
-  await using broker = await openBroker();
-  let isCut = false;
-  broker.aedes.on("publish", (_packet, client) => {
-    if (client === null || isCut || broker.arrivals.length < 100) return;
-    isCut = true;
-    broker.cut();
-  });
-  await using fleet = openFleet(
-    options(
-      broker.port,
-      "--devices",
-      "10",
-      "--count",
-      "30",
-      "--rate",
-      "10",
-      "--ramp",
-      "50ms",
-      "--reconnect",
-      "100ms",
-      "--invalid",
-      "0.2",
-      "--threads",
-      "2",
-    ),
-  );
-  fleet.mark("looked at");
-  const ending = await fleet.ended;
-  const summary = summaryOf(ending);
-  if (ending.kind !== "finished") return;
-  const { points, marks } = ending.timeline;
-  const total = (pick: (point: Point) => number): number => points.reduce((all, point) => all + pick(point), 0);
-  expect(total(({ sent }) => sent)).toBe(summary.sent);
-  expect(total(({ acknowledged }) => acknowledged)).toBe(summary.acknowledged);
-  expect(total(({ faults }) => sum(faults))).toBe(summary.invalidSent);
-  expect(total(({ errors }) => errors["connection lost"] ?? 0)).toBe(10);
-  expect(points.at(-1)?.connected).toBe(10);
-  expect(Math.max(...points.map(({ pubackMs }) => pubackMs?.max ?? 0))).toBeCloseTo(summary.pubackMs?.max ?? 0, 3);
-  expect(marks.map(({ text }) => text)).toEqual(["looked at", "all devices are connected"]);
 });

@@ -146,53 +146,6 @@ test("a profile with an error is exit code 2, naming the file", async () => {
   expect(code).toBe(2);
 });
 
-test("--ledger and --verify: the summary has what became of the run, and the command `verify` says the same later", async () => {
-  await using broker = await openBroker();
-  const dir = await mkdtemp(join(tmpdir(), "sluice-sim-"));
-  try {
-    const lines = join(dir, "out.log");
-    await writeFile(lines, "");
-    broker.aedes.on("publish", ({ payload }, client) => {
-      // A sink, but for its first message.
-      if (client && broker.arrivals.length > 1) {
-        const place = {
-          gateway: "g",
-          offset: broker.arrivals.length,
-          stream: "s",
-          device: client.id,
-          receivedAt: Date.now(),
-        };
-        appendFileSync(lines, `${JSON.stringify({ ...place, data: JSON.parse(payload.toString()) as unknown })}\n`);
-      }
-    });
-    const fleet = ["--devices", "2", "--ramp", "10ms", "--rate", "50", "--count", "3", "--invalid", "0"];
-    const proof = ["--ledger", join(dir, "ledger"), "--verify", `ndjson:${lines}`, "--verify-wait", "0s"];
-    const url = ["--url", `mqtt://127.0.0.1:${broker.port}`];
-    const first = await spawnSim(...url, ...fleet, ...proof, "--json").result;
-    const sink = { sink: `ndjson:${lines}`, acknowledged: 6, found: 5, lost: 1 };
-    expect(JSON.parse(first.stdout)).toMatchObject({ acknowledged: 6, verification: { kept: false, sinks: [sink] } });
-    expect(first.code).toBe(1);
-    const later = await spawnSim("verify", "--ledger", join(dir, "ledger"), `ndjson:${lines}`).result;
-    expect(later.stdout).toContain("A PROMISE WAS BROKEN.");
-    expect(later.code).toBe(1);
-    const again = await spawnSim(...url, ...fleet, ...proof).result;
-    expect(again).toMatchObject({ code: 1, stdout: "" });
-    expect(again.stderr).toBe(`error: ${join(dir, "ledger")} has the ledger of another run: give another folder\n`);
-  } finally {
-    await rm(dir, { recursive: true });
-  }
-});
-
-test("`verify` without a ledger is exit code 2, and with a folder that has none a clear error", async () => {
-  expect(await spawnSim("verify", "sqlite:x.db").result).toMatchObject({
-    code: 2,
-    stderr: "error: required option '--ledger <folder>' not specified\n",
-  });
-  const none = await spawnSim("verify", "--ledger", "/nowhere", "sqlite:x.db").result;
-  expect(none.stderr).toMatch(/^error: \/nowhere has no ledger of a run: .*ENOENT.*\n$/);
-  expect(none.code).toBe(1);
-});
-
 test("--html writes a page of the run, and the summary has its time line and machine", async () => {
   await using broker = await openBroker();
   const dir = await mkdtemp(join(tmpdir(), "sluice-sim-"));
@@ -240,4 +193,51 @@ test("--metrics-port tells where the metrics are while the devices run; a port t
   expect(taken.code).toBe(1);
   child.kill("SIGINT");
   expect((await result).code).toBe(0);
+});
+
+test("--ledger and --verify: the summary has what became of the run, and the command `verify` says the same later", async () => {
+  await using broker = await openBroker();
+  const dir = await mkdtemp(join(tmpdir(), "sluice-sim-"));
+  try {
+    const lines = join(dir, "out.log");
+    await writeFile(lines, "");
+    broker.aedes.on("publish", ({ payload }, client) => {
+      // A sink, but for its first message.
+      if (client && broker.arrivals.length > 1) {
+        const place = {
+          gateway: "g",
+          offset: broker.arrivals.length,
+          stream: "s",
+          device: client.id,
+          receivedAt: Date.now(),
+        };
+        appendFileSync(lines, `${JSON.stringify({ ...place, data: JSON.parse(payload.toString()) as unknown })}\n`);
+      }
+    });
+    const fleet = ["--devices", "2", "--ramp", "10ms", "--rate", "50", "--count", "3", "--invalid", "0"];
+    const proof = ["--ledger", join(dir, "ledger"), "--verify", `ndjson:${lines}`, "--verify-wait", "0s"];
+    const url = ["--url", `mqtt://127.0.0.1:${broker.port}`];
+    const first = await spawnSim(...url, ...fleet, ...proof, "--json").result;
+    const sink = { sink: `ndjson:${lines}`, acknowledged: 6, found: 5, lost: 1 };
+    expect(JSON.parse(first.stdout)).toMatchObject({ acknowledged: 6, verification: { kept: false, sinks: [sink] } });
+    expect(first.code).toBe(1);
+    const later = await spawnSim("verify", "--ledger", join(dir, "ledger"), `ndjson:${lines}`).result;
+    expect(later.stdout).toContain("A PROMISE WAS BROKEN.");
+    expect(later.code).toBe(1);
+    const again = await spawnSim(...url, ...fleet, ...proof).result;
+    expect(again).toMatchObject({ code: 1, stdout: "" });
+    expect(again.stderr).toBe(`error: ${join(dir, "ledger")} has the ledger of another run: give another folder\n`);
+  } finally {
+    await rm(dir, { recursive: true });
+  }
+});
+
+test("`verify` without a ledger is exit code 2, and with a folder that has none a clear error", async () => {
+  expect(await spawnSim("verify", "sqlite:x.db").result).toMatchObject({
+    code: 2,
+    stderr: "error: required option '--ledger <folder>' not specified\n",
+  });
+  const none = await spawnSim("verify", "--ledger", "/nowhere", "sqlite:x.db").result;
+  expect(none.stderr).toMatch(/^error: \/nowhere has no ledger of a run: .*ENOENT.*\n$/);
+  expect(none.code).toBe(1);
 });
