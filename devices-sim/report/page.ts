@@ -20,7 +20,7 @@ export interface RunReport {
 }
 
 /** More kinds than this are shown as one. */
-const MOST_LANES = 14;
+const MOST_LANES = 24;
 
 /** Resolves to the text of the file. */
 export async function toPage(report: RunReport): Promise<string> {

@@ -78,7 +78,8 @@ export class Timeline {
   }
 
   get data(): TimelineData {
-    return { stepMs: this.#stepMs, points: this.#points, marks: this.#marks };
+    const marks = this.#marks.toSorted((a, b) => a.atMs - b.atMs);
+    return { stepMs: this.#stepMs, points: this.#points, marks };
   }
 
   /** Samples of a thread come in their order; those from before the start are ignored. */

@@ -75,12 +75,12 @@ test("a second without an acknowledgement is a gap, and one alone between gaps i
   expect(page).toMatch(/style="--color: var\(--p50\)" d="M300,100h0M700,100L900,100"/);
 });
 
-test("faults and errors have a strip each; beyond fourteen they share one", async () => {
-  const errors = Object.fromEntries(Array.from({ length: 20 }, (_, at) => [`E${at}`, 20 - at]));
+test("faults and errors have a strip each; beyond twenty-four they share one", async () => {
+  const errors = Object.fromEntries(Array.from({ length: 30 }, (_, at) => [`E${at}`, 30 - at]));
   const points = [point({ errors, faults: { empty: 5 } })];
   const page = await toPage(runReport({ timeline: { stepMs: 1000, points, marks: [] } }));
   const strips = [...page.matchAll(/<li style="[^"]*"><span>([^<]*)<\/span> <output data-total="(\d+)"/g)];
-  expect(strips).toHaveLength(15);
+  expect(strips).toHaveLength(25);
   expect(strips.at(-1)?.slice(1)).toEqual(["7 other kinds", "26"]);
 });
 
