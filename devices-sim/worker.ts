@@ -116,15 +116,18 @@ function runThread(port: MessagePort, { options, thread }: WorkerData, profile: 
     },
   };
 
+  // Before the ramp begins: certificates of 10,000 devices take seconds to read.
   const identityOf = createIdentities(options);
-  const dialerOf = createDialer(options);
+  const dialOf = createDialer(options);
+  const callers = devicesOf(options, thread).map((index) => {
+    const identity = identityOf(index);
+    return { index, identity, dial: dialOf(identity.device, index) };
+  });
   const start = (): void => {
     const startMs = schedule.now();
-    for (let index = thread; index < options.devices; index += options.threads) {
-      const identity = identityOf(index);
+    for (const { index, ...caller } of callers) {
       const startsAtMs = (options.rampMs * index) / options.devices;
-      const own = { identity, dial: dialerOf(identity.device, index), startsAtMs };
-      const device = createDevice(index, profile, { ...own, options, schedule, tally, events, ledger });
+      const device = createDevice(index, profile, { ...caller, startsAtMs, options, schedule, tally, events, ledger });
       devices.push(device);
       active += 1;
       schedule.at(startMs + startsAtMs, () => {
@@ -139,6 +142,10 @@ function runThread(port: MessagePort, { options, thread }: WorkerData, profile: 
   });
   post({ kind: "ready" });
 }
+
+/** The numbers of a thread's devices, from 0. */
+const devicesOf = ({ devices, threads }: SimOptions, thread: number): readonly number[] =>
+  Array.from({ length: Math.ceil((devices - thread) / threads) }, (_, at) => thread + at * threads);
 
 function createDevice(
   index: number,

@@ -4,7 +4,7 @@ import { resolve } from "node:path";
 import { Option } from "commander";
 import { url } from "../arguments.ts";
 import { addresses, type AddressRange } from "./addresses.ts";
-import { createSecureContexts, hasOwnCertificates, type TlsOptions } from "./certificates.ts";
+import { checkCertificates, type TlsOptions } from "./certificates.ts";
 import type { BrokerOptions } from "./dialer.ts";
 import { createIdentities, credentials, type CredentialsFile, type IdentityOptions } from "./identities.ts";
 
@@ -113,13 +113,12 @@ function problemOf(raw: RawConnection, options: ConnectionOptions): string | und
   return tls === undefined ? undefined : problemOfCertificates(tls, options);
 }
 
-/** Opens each of the files once, so that a wrong one is told before anything begins. */
+/** A wrong file is told before anything begins. */
 function problemOfCertificates(tls: TlsOptions, options: ConnectionOptions): string | undefined {
+  const identityOf = createIdentities(options);
+  const devices = Array.from({ length: options.devices }, (_, index) => identityOf(index).device);
   try {
-    const secureContextOf = createSecureContexts(tls);
-    if (!hasOwnCertificates(tls)) return undefined;
-    const identityOf = createIdentities(options);
-    for (let index = 0; index < options.devices; index += 1) secureContextOf(identityOf(index).device);
+    checkCertificates(tls, devices);
     return undefined;
   } catch (error) {
     return error instanceof Error ? error.message : String(error);
