@@ -144,8 +144,9 @@ function runThread(port: MessagePort, { options, thread }: WorkerData, profile: 
 }
 
 /** The numbers of a thread's devices, from 0. */
-const devicesOf = ({ devices, threads }: SimOptions, thread: number): readonly number[] =>
-  Array.from({ length: Math.ceil((devices - thread) / threads) }, (_, at) => thread + at * threads);
+function devicesOf({ devices, threads }: SimOptions, thread: number): readonly number[] {
+  return Array.from({ length: Math.ceil((devices - thread) / threads) }, (_, at) => thread + at * threads);
+}
 
 function createDevice(
   index: number,
