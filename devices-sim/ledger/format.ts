@@ -50,7 +50,7 @@ export interface Run {
   readonly startedAt: number;
   /** Undefined while it runs, and for ever when it was killed. */
   readonly endedAt?: number;
-  readonly options: Omit<SimOptions, "password">;
+  readonly options: Omit<SimOptions, "password" | "path">;
 }
 
 export const RUN_FILE = "run.json";

@@ -5,10 +5,10 @@ import { join } from "node:path";
 import type { SimOptions } from "../options.ts";
 import { LEDGER_VERSION, RUN_FILE, type Run } from "./format.ts";
 
-/** Makes the folder and writes `run.json`. Rejects when the folder has a run already. Resolves to what says that the run has ended. */
+/** Makes the folder and writes `run.json`, without what may be secret: the password, and the query of a WebSocket's URL. Rejects when the folder has a run already. Resolves to what says that the run has ended. */
 export async function beginRun(
   dir: string,
-  { password: _secret, ...options }: SimOptions,
+  { password: _password, path: _path, ...options }: SimOptions,
 ): Promise<() => Promise<void>> {
   await mkdir(dir, { recursive: true });
   if ((await readdir(dir)).includes(RUN_FILE))
