@@ -2,13 +2,16 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { appendFileSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
+import { createServer as createTlsServer } from "node:tls";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import type { Machine } from "../../devices-sim/report/machine.ts";
 import type { TimelineData } from "../../devices-sim/report/timeline.ts";
+import { makeCertificates } from "../servers/certificates.ts";
 import { freePort, openBroker } from "./fixtures.ts";
 
 const launcher = fileURLToPath(new URL("../../bin/sluice-sim.js", import.meta.url));
@@ -28,6 +31,26 @@ test("an unreachable broker is a clear error and exit code 1, with nothing left 
   const { code, stderr } = await result;
   expect(stderr).toContain(`no device could connect to mqtt://127.0.0.1:${port}`);
   expect(code).toBe(1);
+});
+
+test("a broker whose certificate nobody vouches for is a clear error and exit code 1, at once", async () => {
+  const dir = await mkdtemp(join(tmpdir(), "sluice-sim-"));
+  const { server } = await makeCertificates(dir);
+  const [cert, key] = await Promise.all([readFile(server.cert), readFile(server.key)]);
+  const broker = createTlsServer({ cert, key }).listen(0, "127.0.0.1");
+  try {
+    await once(broker, "listening");
+    const { port } = broker.address() as AddressInfo;
+    const { code, stderr } = await spawnSim("--url", `mqtts://127.0.0.1:${port}`, "--give-up", "10m").result;
+    expect(stderr).toContain(
+      `error: no device can connect to mqtts://127.0.0.1:${port}: sim-000001: unable to verify the first certificate`,
+    );
+    expect(stderr).toContain("--ca");
+    expect(code).toBe(1);
+  } finally {
+    broker.close();
+    await rm(dir, { recursive: true });
+  }
 });
 
 test("a wrong option is exit code 2", async () => {
