@@ -204,8 +204,9 @@ function createDevice(
   });
 }
 
-const needsWill = ({ faults: plans }: Phase): boolean =>
-  plans.some(({ name }) => {
+function needsWill({ faults: plans }: Phase): boolean {
+  return plans.some(({ name }) => {
     const fault: Fault = faults[name];
     return fault.kind === "connection" && fault.needsWill === true;
   });
+}
