@@ -71,15 +71,3 @@ export const lastWill: ConnectionFault = {
   about: "the device has a will (offline, on TOPIC/status), and dies",
   needsWill: true,
 };
-
-/** The broker keeps the connection until keep-alive ends, or until the device takes its session over from the new one. */
-export const halfOpen: ConnectionFault = {
-  kind: "connection",
-  about: "the connection is never closed and never read again, the device makes a new one",
-  everyMs: 60_000,
-  forMs: 30_000,
-  begin(link) {
-    const stream = link.abandon();
-    return () => stream.destroy();
-  },
-};

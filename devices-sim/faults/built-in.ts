@@ -1,9 +1,9 @@
-import { flapping, halfOpen, lastWill, offline, reconnectStorm, reset } from "./absence.ts";
+import { flapping, lastWill, offline, reconnectStorm, reset } from "./absence.ts";
 import { badCertificate } from "./bad-certificate.ts";
 import { clockDrift, clockSkew } from "./clock.ts";
 import { dupResend, duplicate, outOfOrder } from "./delivery.ts";
 import type { Fault, FaultPlan } from "./fault.ts";
-import { hostilePackets, slowReader, takeover } from "./intruders.ts";
+import { halfOpen, hostilePackets, slowReader, takeover } from "./intruders.ts";
 import {
   empty,
   hostileBytes,

@@ -98,17 +98,6 @@ export class ClientLink implements Link {
     else stream.destroy();
   }
 
-  abandon(): Duplex {
-    const { stream } = this.#parts.client;
-    this.#isProvoked = true;
-    stream.unpipe();
-    // MQTT.js takes the connection for closed, and forgets it.
-    stream.emit("close");
-    stream.removeAllListeners();
-    stream.on("error", () => {});
-    return stream;
-  }
-
   openStream(): Duplex {
     return this.#parts.dial(this.#parts.client);
   }

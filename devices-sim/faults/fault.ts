@@ -76,8 +76,6 @@ export interface Link {
   comeBack(): void;
   /** Ends the connection with a TCP reset; the device connects again after its reconnect delay. */
   reset(): void;
-  /** The device forgets the connection and makes another one; it stays open, and nobody reads it. The caller destroys it. */
-  abandon(): Duplex;
   /** Another connection to the broker. */
   openStream(): Duplex;
   /** Runs once, unless the run is over before. */

@@ -1,4 +1,4 @@
-// Faults of a second client: it takes the device's place, does not read, or does not speak MQTT.
+// Faults of a second client: it takes the device's place or stays in it, does not read, or does not speak MQTT.
 
 import type { ConnectionFault } from "./fault.ts";
 import { openSecondClient, toConnect } from "./second-client.ts";
@@ -13,6 +13,32 @@ export const takeover: ConnectionFault = {
     const client = openSecondClient(link, {});
     client.send(toConnect(link, link.identity.device));
     return () => client.close();
+  },
+};
+
+/**
+ * As after a loss of power or a change of network: the device's place is taken by a connection on which nobody sends or reads any
+ * more, and which nobody closes. The broker keeps it until keep-alive ends, or until the device comes back in a new one.
+ */
+export const halfOpen: ConnectionFault = {
+  kind: "connection",
+  about: "a connection that is never closed and never read again; the device makes a new one",
+  everyMs: 60_000,
+  forMs: 30_000,
+  begin(link) {
+    link.leave();
+    const client = openSecondClient(link, {
+      packet({ cmd }, self) {
+        if (cmd !== "connack") return;
+        self.deafen();
+        link.comeBack();
+      },
+    });
+    client.send({ ...toConnect(link, link.identity.device), keepalive: link.options.keepaliveSeconds });
+    return () => {
+      client.close();
+      link.comeBack();
+    };
   },
 };
 

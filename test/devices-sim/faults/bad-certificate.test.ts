@@ -10,31 +10,38 @@ import { pipeline } from "node:stream";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { badCertificate, signItself } from "../../../devices-sim/faults/bad-certificate.ts";
 import type { Link } from "../../../devices-sim/faults/fault.ts";
+import { openFleet } from "../../../devices-sim/fleet.ts";
 import { createRandom } from "../../../devices-sim/random.ts";
-import { makeCertificates } from "../../servers/certificates.ts";
+import { makeCertificates, type Certificates } from "../../servers/certificates.ts";
 import { startMosquitto } from "../../servers/mosquitto.ts";
-import { isInstalled, type Server } from "../../servers/server.ts";
+import { findPort, isInstalled, type Server } from "../../servers/server.ts";
 import { options } from "../fixtures.ts";
 
 const read = (path: string) => readFile(path, "utf8");
 
 let dir: string;
+let certificates: Certificates;
 let files: Readonly<Record<string, string>>;
 
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), "sluice-certificates-"));
-  const { ca, server } = await makeCertificates(dir);
+  certificates = await makeCertificates(dir);
+  const { ca, server } = certificates;
   files = { "ca.crt": await read(ca), "server.crt": await read(server.cert), "server.key": await read(server.key) };
 });
 
 afterAll(() => rm(dir, { recursive: true }));
 
-/** Mosquitto with TLS; `asks`: whether it wants a certificate that its authority has signed. */
-const startWithTls = (asks: boolean): Promise<Server> =>
-  startMosquitto({
-    files,
-    lines: ["certfile server.crt", "keyfile server.key", "cafile ca.crt", `require_certificate ${asks}`],
-  });
+/** What a listener of Mosquitto needs for TLS; `asks`: whether it wants a certificate that its authority has signed. */
+const tlsLines = (asks: boolean): readonly string[] => [
+  "certfile server.crt",
+  "keyfile server.key",
+  "cafile ca.crt",
+  `require_certificate ${asks}`,
+];
+
+const startWithTls = (asks: boolean, more: readonly string[] = []): Promise<Server> =>
+  startMosquitto({ files, lines: [...tlsLines(asks), ...more] });
 
 /** Lets the fault happen until the broker closes the connection, or until it does what it must not; resolves to that. */
 async function happen(server: Server): Promise<readonly string[]> {
@@ -79,4 +86,24 @@ test("a broker that takes any is told of", async ({ skip }) => {
   if (!isInstalled("mosquitto")) skip("mosquitto is missing: install Debian's mosquitto");
   await using server = await startWithTls(false);
   expect(await happen(server)).toEqual(["the broker accepted a certificate that nobody has signed"]);
+});
+
+test.for(["mqtts", "wss"])("%s: faults of connections go their way through TLS", async (transport, { skip }) => {
+  if (!isInstalled("mosquitto")) skip("mosquitto is missing: install Debian's mosquitto");
+  const webPort = await findPort();
+  await using server = await startWithTls(true, [`listener ${webPort}`, "protocol websockets", ...tlsLines(true)]);
+  const port = transport === "wss" ? webPort : server.port;
+  const { ca, client } = certificates;
+  const tls = ["--url", `${transport}://127.0.0.1:${port}`, "--ca", ca, "--cert", client.cert, "--key", client.key];
+  const names = ["reset:1:300ms", "half-open:1:300ms:300ms", "takeover:1:300ms:300ms", "bad-certificate:1:300ms:300ms"];
+  const faults = [...names, "reconnect-storm:1:700ms"].flatMap((fault) => ["--fault", fault]);
+  const pace = ["--devices", "2", "--threads", "1", "--ramp", "10ms", "--rate", "20", "--reconnect", "50ms"];
+  await using fleet = openFleet(options(port, ...tls, ...pace, ...faults, "--duration", "4s", "--seed", "4"));
+  const ending = await fleet.ended;
+  expect(ending).toMatchObject({ kind: "finished", summary: { unacknowledged: 0, neverConnected: 0 } });
+  if (ending.kind !== "finished") return;
+  expect(Object.keys(ending.summary.faults).sort()).toEqual(
+    ["bad-certificate", "half-open", "reconnect-storm", "reset", "takeover"].sort(),
+  );
+  expect(ending.summary.errors).not.toHaveProperty("fault");
 });

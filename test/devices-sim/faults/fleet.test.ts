@@ -115,7 +115,9 @@ describe("connections", () => {
     };
     await run(broker, "--rate", "20", "--duration", "1500ms", "--fault", fault);
     expect(there.length).toBeGreaterThanOrEqual(3);
-    expect(new Set(there)).toEqual(new Set([isThere]));
+    const stale = there.filter((each) => each).length;
+    // Of a half-open device every second connection is the one that is left behind.
+    expect(stale).toBe(isThere ? Math.floor(there.length / 2) : 0);
   });
 
   test("reconnect-storm: all are back at once, not after the reconnect delay", async () => {
