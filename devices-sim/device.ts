@@ -4,12 +4,15 @@ import { MqttClient, type IClientOptions } from "mqtt";
 import type { Dial } from "./connection/dialer.ts";
 import { toFailure, type Refused } from "./connection/failure.ts";
 import type { Identity } from "./connection/identities.ts";
-import { rejectionOf, spoil, type FaultKind } from "./faults.ts";
+import { ClientLink } from "./faults/client-link.ts";
+import type { DeviceFaults } from "./faults/device-faults.ts";
 import type { DeviceLedger } from "./ledger/writer.ts";
 import type { SimOptions } from "./options.ts";
-import type { Encoder, Message } from "./payloads/payload.ts";
+import { Outbox } from "./outbox.ts";
+import type { Encoder } from "./payloads/payload.ts";
 import type { Sensor } from "./profiles/profile.ts";
 import type { Random } from "./random.ts";
+import type { Phase } from "./scenarios/scenario.ts";
 import type { Schedule } from "./schedule.ts";
 import { hex, type Tally } from "./tally.ts";
 
@@ -25,8 +28,10 @@ export interface DeviceParts {
   /** What the times of a sensor of events are multiplied by. */
   readonly pace: number;
   readonly encoder: Encoder;
-  /** Asked for each message whether to spoil it. */
-  readonly faults: () => FaultKind | undefined;
+  /** What goes wrong on purpose. */
+  readonly faults: DeviceFaults;
+  /** What its broker says when it is gone without a DISCONNECT. */
+  readonly will: { readonly topic: string; readonly payload: string } | undefined;
   /** For the rhythm: jitter, first message. */
   readonly random: Random;
   /** For the delays of reconnects, which are to leave the rhythm alone. */
@@ -52,6 +57,8 @@ interface DeviceEvents {
 const CATCH_UP_MS = 1000;
 /** How long a DISCONNECT may take before the socket is destroyed. */
 const GOODBYE_MS = 1000;
+/** Messages that a device keeps while it is away: as small devices do. */
+const MOST_KEPT = 1000;
 
 /** In place of the logger that MQTT.js makes for each client: that is 1 kB of 13 on the heap. */
 const silent = (): void => {};
@@ -62,16 +69,19 @@ const silent = (): void => {};
  */
 export class Device {
   readonly #parts: DeviceParts;
+  readonly #outbox: Outbox;
   #client: MqttClient | undefined;
+  #link: ClientLink | undefined;
   #history: "untried" | "failing" | "connected" = "untried";
   #online = false;
   #stopped = false;
   #done = false;
   /** The connection has told an error. */
   #hasFailed = false;
+  /** `count` is reached, and the outbox may have something yet. */
+  #isLast = false;
   #seq = 0;
   #sent = 0;
-  #inFlight = 0;
   /** How many messages the last reading took. */
   #perReading = 1;
   #maxInFlight: number;
@@ -82,12 +92,18 @@ export class Device {
     this.#parts = parts;
     this.#sinceStartMs = parts.startsAtMs;
     this.#maxInFlight = parts.options.maxInFlight;
+    const { tally, ledger, events } = parts;
+    const onSettled = (): void => {
+      this.#drain();
+      events.settled();
+    };
+    this.#outbox = new Outbox({ qos: parts.options.qos, tally, ledger, onSettled });
   }
 
   /** Opens the connection and keeps it open; messages start with the first CONNACK. */
   connect(): void {
     if (this.#stopped) return;
-    const { options, identity, dial } = this.#parts;
+    const { options, identity, dial, schedule, tally } = this.#parts;
     const { device: clientId, username, password } = identity;
     const client = new MqttClient(dial, {
       clientId,
@@ -103,6 +119,8 @@ export class Device {
       ...(password !== undefined && { password }),
       ...this.#will(),
     });
+    const onSurprise = (text: string): void => tally.error("fault", `${clientId}: ${text}`);
+    this.#link = new ClientLink({ identity, dial, client, options, schedule, onSurprise });
     this.#listen(client);
     this.#parts.ledger?.watch(client);
     client.on("connect", ({ properties }) => this.#onConnect(properties?.receiveMaximum));
@@ -114,9 +132,17 @@ export class Device {
     this.#client = client;
   }
 
+  /** Another phase begins; `number` counts them, `startMs` is on the schedule's clock. */
+  enter(phase: Phase, number: number, startMs: number): void {
+    if (this.#stopped) return;
+    this.#parts.faults.enter(phase, number, startMs, () => (this.#online && !this.#stopped ? this.#link : undefined));
+  }
+
   /** Sends nothing more; acknowledgements still count. */
   stop(): void {
     this.#stopped = true;
+    this.#parts.faults.leave();
+    this.#parts.tally.skipped(this.#outbox.clear());
   }
 
   /** Sends DISCONNECT and closes the connection; without one there is nothing to wait for. Never fails. */
@@ -125,11 +151,12 @@ export class Device {
     const client = this.#client;
     if (client === undefined) return;
     const { will } = client.options;
-    if (this.#online && this.#inFlight === 0 && will !== undefined) client.publish(will.topic, will.payload);
+    const isAnnounced = this.#parts.encoder.session !== undefined && this.#outbox.inFlight === 0;
+    if (this.#online && isAnnounced && will !== undefined) client.publish(will.topic, will.payload);
     const timer = setTimeout(() => client.stream.destroy(), GOODBYE_MS);
     await new Promise<void>((resolve) => {
       // Forced while messages are in flight: MQTT.js would wait for their acknowledgements for ever.
-      client.end(!this.#online || this.#inFlight > 0, () => resolve());
+      client.end(!this.#online || this.#outbox.inFlight > 0, () => resolve());
     });
     clearTimeout(timer);
   }
@@ -144,6 +171,7 @@ export class Device {
     this.#maxInFlight = Math.min(options.maxInFlight, receiveMaximum ?? options.maxInFlight);
     events.connected();
     this.#birth();
+    this.#drain();
     if (!first) return;
     const waitMs = random() * this.#parts.intervalMs;
     this.#sinceStartMs += waitMs;
@@ -152,6 +180,7 @@ export class Device {
 
   #onClose(): void {
     const { tally } = this.#parts;
+    const isProvoked = this.#link?.takeProvoked() ?? false;
     if (this.#history === "untried") {
       this.#history = "failing";
       tally.failing();
@@ -159,8 +188,9 @@ export class Device {
     if (this.#online) {
       this.#online = false;
       tally.disconnected();
-      if (!this.#stopped) tally.error("connection lost", `${this.#parts.identity.device} lost its connection`);
-    } else if (!this.#hasFailed && !this.#stopped) {
+      if (!this.#stopped && !isProvoked)
+        tally.error("connection lost", `${this.#parts.identity.device} lost its connection`);
+    } else if (!this.#hasFailed && !isProvoked && !this.#stopped) {
       tally.error("no CONNACK", "the broker closed the connection before it answered");
     }
     this.#hasFailed = false;
@@ -184,13 +214,16 @@ export class Device {
 
   #tick(dueMs: number): number | undefined {
     if (this.#stopped) return undefined;
-    const { options, tally, schedule, intervalMs } = this.#parts;
-    if (this.#online && this.#hasRoom()) this.#publish();
+    const { options, tally, schedule, faults } = this.#parts;
+    if (this.#hasRoom()) this.#measure();
     else tally.skipped(1);
     if (options.count !== undefined && this.#sent >= options.count) {
-      this.#finish();
+      this.#isLast = true;
+      this.#outbox.release();
+      this.#drain();
       return undefined;
     }
+    const intervalMs = this.#parts.intervalMs / faults.rate;
     const waitMs = this.#waitMs();
     const behindMs = schedule.now() - (dueMs + waitMs);
     const missed = behindMs <= CATCH_UP_MS ? 0 : Math.ceil(behindMs / intervalMs);
@@ -201,9 +234,9 @@ export class Device {
 
   /** Until the next message. */
   #waitMs(): number {
-    const { options, sensor, intervalMs, pace, random } = this.#parts;
-    if (sensor.waitMs !== undefined) return sensor.waitMs() * pace;
-    return intervalMs * (1 + options.jitter * (2 * random() - 1));
+    const { options, sensor, intervalMs, pace, random, faults } = this.#parts;
+    if (sensor.waitMs !== undefined) return (sensor.waitMs() * pace) / faults.rate;
+    return (intervalMs / faults.rate) * (1 + options.jitter * (2 * random() - 1));
   }
 
   /** What the device's clock shows. One of its own shows when the reading was due, so that it does so again in another run. */
@@ -212,47 +245,39 @@ export class Device {
     return clockMs === undefined ? Date.now() : clockMs + Math.round(this.#sinceStartMs);
   }
 
-  /** A reading is sent as a whole or not at all. */
+  /** A reading is sent as a whole or not at all; a device that is away keeps it, and then it waits behind what was kept. */
   #hasRoom(): boolean {
-    return this.#inFlight === 0 || this.#inFlight + this.#perReading <= this.#maxInFlight;
+    const { waiting, inFlight } = this.#outbox;
+    if (this.#link?.isAway === true || waiting > 0) return waiting < MOST_KEPT;
+    return this.#online && (inFlight === 0 || inFlight + this.#perReading <= this.#maxInFlight);
   }
 
-  #publish(): void {
+  #measure(): void {
     const { encoder, sensor, faults } = this.#parts;
-    const ts = this.#now();
-    const fault = faults();
-    const reading = { ts, seq: this.#seq + 1, metrics: sensor.read(ts) };
+    const nowMs = this.#now();
+    const suffers = faults.drawMessage();
+    const reading = { ts: faults.toDeviceTime(nowMs), seq: this.#seq + 1, metrics: sensor.read(nowMs) };
+    const spoiler = suffers?.fault.kind === "payload" ? suffers.fault : undefined;
     const messages = encoder.encode(reading);
-    if (fault === undefined) this.#seq += 1;
+    if (spoiler === undefined) this.#seq += 1;
     this.#sent += 1;
     this.#perReading = messages.length;
-    for (const message of messages) {
-      const { value: _value, ...bytes } = message;
-      this.#send(fault === undefined ? message : { ...bytes, payload: spoil(fault, reading) }, reading.seq, fault);
-    }
+    this.#outbox.add(
+      messages.map((each) => ({
+        message: spoiler?.spoil(each, reading, faults.spoiling) ?? each,
+        seq: reading.seq,
+        suffers,
+      })),
+    );
+    this.#drain();
   }
 
-  #send({ topic, payload, value }: Message, seq: number, fault: FaultKind | undefined): void {
-    const { options, tally, events, ledger } = this.#parts;
-    this.#inFlight += 1;
-    tally.sent(fault);
-    const spoilt = fault === undefined ? undefined : { kind: fault, reason: rejectionOf[fault] };
-    ledger?.announce({ seq, payload, value, fault: spoilt });
-    const sentMs = performance.now();
-    this.#client?.publish(topic, payload, { qos: options.qos }, (error) => {
-      this.#inFlight -= 1;
-      const afterMs = performance.now() - sentMs;
-      if (error === undefined || error === null) {
-        if (options.qos === 0) tally.written();
-        else tally.acknowledged(afterMs);
-      } else if ("code" in error && typeof error.code === "number") {
-        tally.refused(error.code, fault, afterMs);
-      } else {
-        tally.abandoned();
-        tally.error("publish", error.message);
-      }
-      events.settled();
-    });
+  /** Sends what may be sent now. */
+  #drain(): void {
+    const [client, link] = [this.#client, this.#link];
+    if (client === undefined || link === undefined) return;
+    if (this.#online && !link.isAway) this.#outbox.send(client, link, this.#maxInFlight);
+    if (this.#isLast && this.#outbox.waiting === 0) this.#finish();
   }
 
   /** Of a firmware that announces itself: who subscribes may ask it to do so again. */
@@ -268,7 +293,7 @@ export class Device {
 
   /** For the next connection. */
   #will(): Pick<IClientOptions, "will"> {
-    const will = this.#parts.encoder.session?.will();
+    const will = this.#parts.encoder.session?.will() ?? this.#parts.will;
     if (will === undefined) return {};
     return { will: { topic: will.topic, payload: Buffer.from(will.payload), qos: 1, retain: false } };
   }

@@ -6,6 +6,7 @@ import type { SimOptions } from "./options.ts";
 import type { Progress } from "./report/live.ts";
 import { toSummary, type Summary } from "./report/summary.ts";
 import { nowMs, Timeline, type TimelineData } from "./report/timeline.ts";
+import { toPhaseStarts } from "./scenarios/scenario.ts";
 import { addCounters, type Counters } from "./tally.ts";
 import type { Report, WorkerCommand, WorkerData, WorkerMessage } from "./worker.ts";
 
@@ -83,14 +84,19 @@ export function openFleet(options: SimOptions): Fleet {
   };
   const lastReports = (): Report[] => threads.flatMap(({ reports }) => reports.at(-1) ?? []);
   const connectedNow = (): number => lastReports().reduce((total, { counters }) => total + counters.connected, 0);
+  const markPhases = (untilMs: number): void => {
+    for (const { atMs, name } of toPhaseStarts(options.phases, untilMs)) timeline.mark(atMs, `phase ${name}`);
+  };
   const finish = (): void => {
     const reports = lastReports();
+    const durationMs = (stoppedMs ?? nowMs()) - startMs;
+    markPhases(durationMs);
     const summary = toSummary({
       options,
       counters: addCounters(reports.map(({ counters }) => counters)),
       latency,
       startedAt: startMs,
-      durationMs: (stoppedMs ?? nowMs()) - startMs,
+      durationMs,
       workerCpuSeconds: reports.reduce((total, { cpuSeconds }) => total + cpuSeconds, 0),
       peakRssBytes: process.resourceUsage().maxRSS * 1024,
     });

@@ -10,9 +10,11 @@ import {
   type ConnectionOptions,
   type RawConnection,
 } from "./connection/options.ts";
+import { faultHelp, faultOptions, toFaultSettings, type RawFaults } from "./faults/options.ts";
 import { payloadNames, payloads, type PayloadName } from "./payloads/built-in.ts";
 import { isSparkplugTopic } from "./payloads/sparkplug-b.ts";
 import { profileNames } from "./profiles/built-in.ts";
+import type { Phase } from "./scenarios/scenario.ts";
 import { TARGETS, targets, verifyWait, type Target } from "./verify/target.ts";
 
 /** What a fleet does. Plain data: it crosses to the worker threads. */
@@ -31,8 +33,8 @@ export interface SimOptions extends ConnectionOptions {
   /** 4 is MQTT 3.1.1. */
   readonly protocolVersion: 4 | 5;
   readonly clean: boolean;
-  /** Share of the messages that is spoilt on purpose, 0 to 1. */
-  readonly invalidShare: number;
+  /** What goes wrong on purpose, and when; one at least. */
+  readonly phases: readonly Phase[];
   /** The name of a built-in profile, or the absolute path of a file. */
   readonly profile: string;
   readonly payload: PayloadName;
@@ -87,7 +89,9 @@ export function parseOptions(args: readonly string[]): Parsed {
   const write = (part: string): void => {
     text += part;
   };
-  const command = createCommand().exitOverride().configureOutput({ writeOut: write, writeErr: write });
+  const command = createCommand();
+  for (const one of faultOptions()) command.addOption(one);
+  command.exitOverride().configureOutput({ writeOut: write, writeErr: write });
   try {
     command.parse(args, { from: "user" });
   } catch (error) {
@@ -98,7 +102,7 @@ export function parseOptions(args: readonly string[]): Parsed {
 }
 
 /** What commander makes of the definitions below. */
-interface Raw extends RawConnection {
+interface Raw extends RawConnection, RawFaults {
   readonly devices?: number;
   readonly rate?: number;
   readonly totalRate?: number;
@@ -109,7 +113,6 @@ interface Raw extends RawConnection {
   readonly qos?: "0" | "1" | "2";
   readonly protocol: "3.1.1" | "5";
   readonly clean: boolean;
-  readonly invalid?: number;
   readonly profile: string;
   readonly payload: PayloadName;
   readonly topic?: string;
@@ -157,7 +160,7 @@ function createCommand(): Command {
     .addOption(
       option(
         "--duration <time>",
-        "stop after this time, e.g. 500ms, 10s, 2m (default: 60s, or no limit with --count)",
+        "stop after this time, e.g. 500ms, 10s, 2m (default: 60s, that of the scenario, or no limit with --count)",
       ).argParser(duration),
     )
     .addOption(option("--count <n>", "stop after this many readings per device, each a message").argParser(integer(1)))
@@ -165,12 +168,6 @@ function createCommand(): Command {
     .addOption(option("--protocol <version>", "MQTT version").choices(["3.1.1", "5"]).default("3.1.1"))
     .option("--clean", "start a clean session", true)
     .option("--no-clean", "resume the session of the same device id")
-    .addOption(
-      option(
-        "--invalid <share>",
-        "share of messages spoilt on purpose, 0 to 1, only with --payload sluice (default: 0.01)",
-      ).argParser(number(0, 1)),
-    )
     .addOption(
       option("--profile <name>", `what the devices measure: ${profileNames.join(", ")}, or a file with your own`)
         .argParser(profile)
@@ -230,6 +227,10 @@ Payloads and their topics:
 ${payloadNames.map((name) => `  ${name.padEnd(13)}${payloads[name].topic}`).join("\n")}
 tasmota, zigbee2mqtt and bare have no place for a sequence number. bare sends a message for each metric, or only the first metric
 when the topic has no {metric}. sparkplug-b takes spBv1.0/GROUP/DDATA/NODE/DEVICE or spBv1.0/GROUP/NDATA/NODE.
+Faults, with their usual times; SHARE is that of the messages (0.01), or of the devices for clocks and connections (0.1, 1 for storms):
+${faultHelp()}
+A scenario of your own: \`--scenario ./monday.ts\`, a file whose default export is a defineScenario({ phases: [ … ] }), as in
+config/monday.ts. Without --duration or --count the run lasts as long as its scenario.
 Exit code: 0 all acknowledged, 1 a message or connection failed or --verify found a broken promise, 2 wrong options.
 Sinks to verify: ${TARGETS}.
 \`sluice-sim verify --help\` is about the ledger of an earlier run.`;
@@ -247,10 +248,9 @@ function toParsed(raw: Raw): Parsed {
   if (raw.ledger === undefined && raw.watchRejected === true)
     return wrong("option '--watch-rejected' needs '--ledger'");
   const shape = payloads[raw.payload];
-  const { topic: where = shape.topic, invalid = raw.payload === "sluice" ? 0.01 : 0 } = raw;
-  if (invalid > 0 && raw.payload !== "sluice") {
-    return wrong("option '--invalid' spoils messages of '--payload sluice' only");
-  }
+  const { topic: where = shape.topic } = raw;
+  const settings = toFaultSettings(raw, raw.payload, connection.tls !== undefined);
+  if (typeof settings === "string") return wrong(settings);
   if (raw.payload === "sparkplug-b" && !isSparkplugTopic(where)) {
     return wrong(
       "option '--topic': expected spBv1.0/GROUP/DDATA/NODE/DEVICE or spBv1.0/GROUP/NDATA/NODE with '--payload sparkplug-b'",
@@ -264,12 +264,12 @@ function toParsed(raw: Raw): Parsed {
     ratePerDevice: raw.totalRate === undefined ? raw.rate : raw.totalRate / connection.devices,
     jitter: raw.jitter,
     rampMs: raw.ramp,
-    durationMs: raw.duration ?? (raw.count === undefined ? 60_000 : undefined),
+    durationMs: raw.duration ?? (raw.count === undefined ? (settings.durationMs ?? 60_000) : undefined),
     count: raw.count,
     qos: raw.qos === undefined ? shape.qos : ({ "0": 0, "1": 1, "2": 2 } as const)[raw.qos],
     protocolVersion: raw.protocol === "5" ? 5 : 4,
     clean: raw.clean,
-    invalidShare: invalid,
+    phases: settings.phases,
     profile: raw.profile,
     payload: raw.payload,
     topic: where,

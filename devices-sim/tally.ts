@@ -1,8 +1,16 @@
 // What the devices of one thread count. Plain integers: reading them is left to a report once a second.
 
 import type { RecordableHistogram } from "node:perf_hooks";
-import { faultKinds, type FaultKind } from "./faults.ts";
+import { faultNames, faults, type FaultName } from "./faults/built-in.ts";
 import { createLatency, recordLatency } from "./latency.ts";
+
+/** What a message suffers on purpose; `reason` is "" when it is a good one all the same. */
+export interface SentFault {
+  readonly kind: FaultName;
+  readonly reason: string;
+}
+
+const invalidKinds = faultNames.filter((name) => faults[name].kind === "payload");
 
 /** One kind of error: how often, and what the last one said. */
 export interface ErrorCount {
@@ -32,8 +40,12 @@ export interface Counters {
   readonly inFlight: number;
   /** Readings that were not sent: offline, too many in flight, or the simulator itself was late. */
   readonly skipped: number;
+  /** Given up on purpose: too large for the broker, which ended the connection. */
+  readonly withdrawn: number;
   /** Of the sent, those spoilt on purpose, by kind. */
-  readonly invalid: Readonly<Record<FaultKind, number>>;
+  readonly invalid: Readonly<Record<string, number>>;
+  /** Other faults, by kind: messages that were sent twice, late or again, and how often it happened to clocks and connections. */
+  readonly faults: Readonly<Record<string, number>>;
   readonly errors: Readonly<Record<string, ErrorCount>>;
 }
 
@@ -47,8 +59,10 @@ export class Tally {
   #refusedValid = 0;
   #inFlight = 0;
   #skipped = 0;
+  #withdrawn = 0;
   readonly #refused = new Map<string, number>();
-  readonly #invalid = new Map<FaultKind, number>(faultKinds.map((kind) => [kind, 0]));
+  readonly #invalid = new Map<string, number>(invalidKinds.map((kind) => [kind, 0]));
+  readonly #faults = new Map<string, number>();
   readonly #errors = new Map<string, ErrorCount>();
   #latency = createLatency();
 
@@ -69,10 +83,16 @@ export class Tally {
     this.#neverConnected += 1;
   }
 
-  sent(fault: FaultKind | undefined): void {
+  /** `reason`: "" for a good message that is only delivered otherwise. */
+  sent(fault: SentFault | undefined): void {
     this.#sent += 1;
     this.#inFlight += 1;
-    if (fault !== undefined) this.#invalid.set(fault, (this.#invalid.get(fault) ?? 0) + 1);
+    if (fault !== undefined) increment(fault.reason === "" ? this.#faults : this.#invalid, fault.kind);
+  }
+
+  /** It happened to a clock or a connection. */
+  fault(name: FaultName): void {
+    increment(this.#faults, name);
   }
 
   /** QoS 0: the packet was written. */
@@ -87,17 +107,23 @@ export class Tally {
   }
 
   /** Acknowledged with an MQTT 5 reason code of 0x80 or above. */
-  refused(reasonCode: number, fault: FaultKind | undefined, afterMs: number): void {
+  refused(reasonCode: number, fault: SentFault | undefined, afterMs: number): void {
     this.#inFlight -= 1;
     recordLatency(this.#latency, afterMs);
     const name = hex(reasonCode);
-    this.#refused.set(name, (this.#refused.get(name) ?? 0) + 1);
-    if (fault === undefined) this.#refusedValid += 1;
+    increment(this.#refused, name);
+    if (fault === undefined || fault.reason === "") this.#refusedValid += 1;
   }
 
   /** The client gave a message up; it stays unacknowledged. */
   abandoned(): void {
     this.#inFlight -= 1;
+  }
+
+  /** The client gave a message up on purpose. */
+  withdrawn(): void {
+    this.#inFlight -= 1;
+    this.#withdrawn += 1;
   }
 
   skipped(readings: number): void {
@@ -124,7 +150,9 @@ export class Tally {
       refusedValid: this.#refusedValid,
       inFlight: this.#inFlight,
       skipped: this.#skipped,
-      invalid: Object.fromEntries(this.#invalid) as Record<FaultKind, number>,
+      withdrawn: this.#withdrawn,
+      invalid: Object.fromEntries(this.#invalid),
+      faults: Object.fromEntries(this.#faults),
       errors: Object.fromEntries(this.#errors),
     };
   }
@@ -151,12 +179,15 @@ export function addCounters(all: readonly Counters[]): Counters {
     refusedValid: sum((each) => each.refusedValid),
     inFlight: sum((each) => each.inFlight),
     skipped: sum((each) => each.skipped),
-    invalid: Object.fromEntries(faultKinds.map((kind) => [kind, sum((each) => each.invalid[kind])])) as Record<
-      FaultKind,
-      number
-    >,
+    withdrawn: sum((each) => each.withdrawn),
+    invalid: addByName(all.map((each) => each.invalid)),
+    faults: addByName(all.map((each) => each.faults)),
     errors: addErrors(all.map((each) => each.errors)),
   };
+}
+
+function increment(counts: Map<string, number>, name: string): void {
+  counts.set(name, (counts.get(name) ?? 0) + 1);
 }
 
 function addByName(all: readonly Readonly<Record<string, number>>[]): Record<string, number> {

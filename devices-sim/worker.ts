@@ -6,7 +6,9 @@ import { createDialer } from "./connection/dialer.ts";
 import type { Refused } from "./connection/failure.ts";
 import { createIdentities } from "./connection/identities.ts";
 import { Device, type DeviceParts } from "./device.ts";
-import { createFaults } from "./faults.ts";
+import { faults } from "./faults/built-in.ts";
+import { DeviceFaults } from "./faults/device-faults.ts";
+import type { Fault } from "./faults/fault.ts";
 import { LedgerWriter } from "./ledger/writer.ts";
 import type { SimOptions } from "./options.ts";
 import { payloads } from "./payloads/built-in.ts";
@@ -15,6 +17,7 @@ import { loadProfile } from "./profiles/load.ts";
 import type { Profile } from "./profiles/profile.ts";
 import { createRandom } from "./random.ts";
 import { nowMs } from "./report/timeline.ts";
+import type { Phase } from "./scenarios/scenario.ts";
 import { Schedule } from "./schedule.ts";
 import { Tally, type Counters } from "./tally.ts";
 
@@ -123,6 +126,20 @@ function runThread(port: MessagePort, { options, thread }: WorkerData, profile: 
     const identity = identityOf(index);
     return { index, identity, dial: dialOf(identity.device, index) };
   });
+
+  /** Phases follow each other by the schedule's clock, so that they do not drift apart from those of other threads. */
+  const enter = (number: number, startMs: number): void => {
+    const phase = options.phases[number % options.phases.length];
+    if (phase === undefined) return;
+    for (const device of devices) device.enter(phase, number, startMs);
+    const endMs = startMs + phase.durationMs;
+    if (endMs === Infinity) return;
+    schedule.at(endMs, () => {
+      enter(number + 1, endMs);
+      return undefined;
+    });
+  };
+
   const start = (): void => {
     const startMs = schedule.now();
     for (const { index, ...caller } of callers) {
@@ -135,6 +152,7 @@ function runThread(port: MessagePort, { options, thread }: WorkerData, profile: 
         return undefined;
       });
     }
+    enter(0, startMs);
   };
   port.on("message", ({ kind }: WorkerCommand) => {
     if (kind === "start") start();
@@ -162,15 +180,33 @@ function createDevice(
   const id = identity.device;
   const intervalMs = options.ratePerDevice === undefined ? profile.intervalMs : 1000 / options.ratePerDevice;
   const topic = options.topic.replaceAll("{device}", id);
+  const deviceLedger = ledger?.openDevice(id, topic);
+  const { seed, phases } = options;
   return new Device({
     ...shared,
     intervalMs,
     pace: intervalMs / profile.intervalMs,
-    ledger: ledger?.openDevice(id, topic),
+    ledger: deviceLedger,
     encoder: payloads[options.payload].open({ id, topic, metrics: profile.metrics }),
-    sensor: createSensor(profile, options.seed, index),
-    faults: createFaults(options.invalidShare, createRandom(options.seed, index, 1)),
-    random: createRandom(options.seed, index, 2),
-    reconnectRandom: createRandom(options.seed, index, 3),
+    sensor: createSensor(profile, seed, index),
+    faults: new DeviceFaults({
+      seed,
+      index,
+      schedule: shared.schedule,
+      onFault(name) {
+        shared.tally.fault(name);
+        deviceLedger?.fault(name);
+      },
+    }),
+    will: phases.some(needsWill) ? { topic: `${topic}/status`, payload: "offline" } : undefined,
+    random: createRandom(seed, index, 2),
+    reconnectRandom: createRandom(seed, index, 3),
+  });
+}
+
+function needsWill({ faults: plans }: Phase): boolean {
+  return plans.some(({ name }) => {
+    const fault: Fault = faults[name];
+    return fault.kind === "connection" && fault.needsWill === true;
   });
 }

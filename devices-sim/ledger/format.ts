@@ -7,11 +7,14 @@
 //   ["device", device, id, topic]                             `device` is the number that its other lines have
 //   ["sent", device, message, at, qos, seq, bytes, print]     handed to the connection; `message` counts from 0 for each device,
 //                                                             `print` is its fingerprint (fingerprint.ts), `bytes` its payload's length
-//   ["sent", …, print, fault, reason, topic]                  spoilt in this way, to be rejected for this reason ("" and "": a good one);
-//                                                             `topic` if it is another one than the device's
-//   ["again", device, message, at, session]                   handed over once more after a reconnect; `session` 1: in the same session
+//   ["sent", …, print, fault, reason, topic]                  spoilt in this way, to be rejected for this reason (""; a good one; "ignored":
+//                                                             nobody has it; "too-large": never acknowledged); `topic` if it is
+//                                                             another one than the device's
+//   ["again", device, message, at, session]                   handed over once more, after a reconnect or on purpose; `session` 1: in the
+//                                                             same session
 //   ["ack", device, message, at]                              PUBACK, or PUBREC with QoS 2
 //   ["ack", device, message, at, code, reason]                the same of MQTT 5, with a code but 0, and the user property `reason` or ""
+//   ["fault", device, name, at]                               it happened to the device's clock or connection
 //   ["done", device, message, at]                             PUBCOMP
 //   ["rejected", device id, at, print, reason]                in rejected.ndjson: by the gateway's clock
 //
@@ -38,6 +41,7 @@ export type LedgerLine =
     ]
   | readonly ["again", device: number, message: number, atMs: number, session: 0 | 1]
   | readonly ["ack", device: number, message: number, atMs: number, code?: number, reason?: string]
+  | readonly ["fault", device: number, name: string, atMs: number]
   | readonly ["done", device: number, message: number, atMs: number];
 
 export type RejectedLine = readonly ["rejected", deviceId: string, atMs: number, print: Fingerprint, reason: string];

@@ -83,7 +83,7 @@ class Reading {
         break;
       case "sent": {
         const [, device, message, sentAt, qos, seq, , print, fault = "", reason = ""] = line;
-        const spoilt = fault === "" ? undefined : { fault, reason };
+        const spoilt = reason === "" ? undefined : { fault, reason };
         const index = this.#messages.add({ device: this.#firstDevice + device, seq, qos, sentAt, print, spoilt });
         (this.#places[device] ??= [])[message] = index;
         break;
@@ -102,8 +102,9 @@ class Reading {
         if (index !== undefined) this.#messages.answer(index, code >= 0x80 ? "refused" : "accepted", told);
         break;
       }
+      case "fault":
       case "done":
-        // PUBREC has said already that the message is taken.
+        // PUBREC has said already that the message is taken; a fault alone changes no promise.
         break;
     }
   }

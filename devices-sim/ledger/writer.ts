@@ -35,8 +35,10 @@ export interface Announcement {
   readonly payload: string | Buffer;
   /** What a sink is to have of a payload that is not JSON, such as CBOR: the value that it stands for. */
   readonly value?: unknown;
-  /** How it is spoilt, and the reason for which it is to be rejected. */
+  /** What it suffers on purpose, and the reason for which it is to be rejected; "": a good one. */
   readonly fault?: { readonly kind: string; readonly reason: string } | undefined;
+  /** The message before, sent once more: it may be there twice. */
+  readonly isCopy?: boolean;
 }
 
 /** Listens to a client's packets, so that the ledger has what was on the wire and not what was meant to be. */
@@ -69,6 +71,11 @@ export class DeviceLedger {
     this.#announced = announcement;
   }
 
+  /** Something happens to the device's clock or connection. */
+  fault(name: string): void {
+    this.#lines.add(["fault", this.#device, name, Date.now()]);
+  }
+
   #onPublish({ messageId = 0, topic, payload, qos }: IPublishPacket): void {
     const announced = this.#announced;
     if (announced?.payload !== payload) {
@@ -77,7 +84,13 @@ export class DeviceLedger {
       return;
     }
     this.#announced = undefined;
-    const { seq, value, fault } = announced;
+    const { seq, value, fault, isCopy = false } = announced;
+    if (isCopy) {
+      const message = this.#messages - 1;
+      if (qos > 0) this.#unfinished.set(messageId, message);
+      this.#lines.add(["again", this.#device, message, Date.now(), 0]);
+      return;
+    }
     const message = this.#messages;
     this.#messages += 1;
     if (qos > 0) this.#unfinished.set(messageId, message);

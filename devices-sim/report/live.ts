@@ -67,6 +67,7 @@ export function toScreen({ counters, latency, points, ...progress }: Progress, o
     toSparks(recent.map((point) => point[name] / Math.max(1, point.ms)));
   const percentiles = toPercentiles(latency);
   const refused = totalOf(counters.refused);
+  const faults = { ...counters.invalid, ...counters.faults };
   const lines: readonly (readonly [label: string, parts: readonly string[]])[] = [
     [
       "time",
@@ -95,7 +96,7 @@ export function toScreen({ counters, latency, points, ...progress }: Progress, o
           Object.entries(percentiles).map(([name, value]) => `${name} ${value.toFixed(1)} ms`),
         ],
     ["skipped", counters.skipped === 0 ? [] : [`${toCount(counters.skipped)} readings`]],
-    ["faults", totalOf(counters.invalid) === 0 ? [] : [toCount(totalOf(counters.invalid)), named(counters.invalid)]],
+    ["faults", totalOf(faults) === 0 ? [] : [toCount(totalOf(faults)), named(faults)]],
     ...toErrorLines(counters.errors),
   ];
   return lines
@@ -121,6 +122,7 @@ export function toProgressLine({ counters, latency, ...progress }: Progress): st
     percentiles === null ? "" : `PUBACK p50 ${percentiles.p50.toFixed(1)} ms p99 ${percentiles.p99.toFixed(1)} ms`,
     some(counters.skipped, "skipped"),
     some(totalOf(counters.invalid), "spoilt"),
+    some(totalOf(counters.faults), "other faults"),
     some(totalOf(counters.refused), "refused"),
     some(errors, "errors"),
   ]

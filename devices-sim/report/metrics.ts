@@ -64,6 +64,7 @@ function createMetrics(): Metrics {
   const acknowledged = counter("messages_acknowledged", "Messages acknowledged without an error");
   const refused = counter("messages_refused", "Messages acknowledged with an error", "reason_code");
   const spoilt = counter("messages_spoilt", "Messages spoilt on purpose", "fault");
+  const faults = counter("faults", "Other faults, of deliveries, clocks and connections", "fault");
   const skipped = counter("readings_skipped", "Readings that were not sent: offline, too many in flight, or late");
   const errors = counter("errors", "What went wrong", "kind");
 
@@ -80,6 +81,7 @@ function createMetrics(): Metrics {
       skipped.inc(counters.skipped);
       for (const [code, count] of Object.entries(counters.refused)) refused.inc({ reason_code: code }, count);
       for (const [fault, count] of Object.entries(counters.invalid)) spoilt.inc({ fault }, count);
+      for (const [fault, count] of Object.entries(counters.faults)) faults.inc({ fault }, count);
       for (const [kind, { count }] of Object.entries(counters.errors)) errors.inc({ kind }, count);
       const percentiles = toPercentiles(progress.latency);
       if (percentiles !== null) {

@@ -2,6 +2,7 @@
 
 import { brokerUrl } from "../connection/dialer.ts";
 import type { SimOptions } from "../options.ts";
+import type { Phase } from "../scenarios/scenario.ts";
 import { toVerdicts, type VerdictTable } from "../verify/report.ts";
 import type { Verification } from "../verify/verify.ts";
 import { escapeHtml } from "./chart.ts";
@@ -47,7 +48,7 @@ export function toParameterRows(options: SimOptions): readonly Row[] {
     ["payload", options.payload],
     ["topic", options.topic],
     ["rate", toRate(options)],
-    ["spoilt", `${tidy(100 * options.invalidShare)} %`],
+    ...options.phases.map(toPhaseRow),
     ["ramp", seconds(options.rampMs)],
     ["duration", options.durationMs === undefined ? "until the count" : seconds(options.durationMs)],
     ...(options.count === undefined ? [] : ([["count", `${options.count} per device`]] as const)),
@@ -70,6 +71,15 @@ export const toMachineRows = (machine: Machine, summary: Summary): readonly Row[
 
 const toRate = ({ ratePerDevice, jitter }: SimOptions): string =>
   `${ratePerDevice === undefined ? "the profile's" : `${tidy(ratePerDevice)} per device and second`}, jitter ${jitter}`;
+
+function toPhaseRow({ name, durationMs, rate, faults }: Phase): Row {
+  const parts = [
+    durationMs === Infinity ? "" : seconds(durationMs),
+    rate === 1 ? "" : `${tidy(rate)} times the rate`,
+    ...faults.map(({ name: fault, share }) => `${fault} ${tidy(100 * share)} %`),
+  ];
+  return [name === "" ? "faults" : `phase ${name}`, parts.filter((part) => part !== "").join(", ") || "none"];
+}
 
 const seconds = (ms: number): string => `${ms / 1000} s`;
 

@@ -46,7 +46,8 @@ export function toSummary({ options, counters, latency, durationMs, ...totals }:
     durationMs: Math.round(durationMs),
     messagesPerSecond: Math.round((counters.sent / durationMs) * 1e5) / 100,
     ...counters,
-    unacknowledged: options.qos === 0 ? 0 : counters.sent - counters.acknowledged - totalOf(counters.refused),
+    unacknowledged:
+      options.qos === 0 ? 0 : counters.sent - counters.acknowledged - totalOf(counters.refused) - counters.withdrawn,
     invalidSent: totalOf(counters.invalid),
     pubackMs: toPercentiles(latency),
     threads: options.threads,
@@ -72,6 +73,9 @@ export function toText(summary: Summary): string {
     ["sent", `${summary.sent} at QoS ${summary.qos}, ${summary.skipped} skipped`],
     ["acknowledged", summary.qos === 0 ? "QoS 0 has none" : acknowledged(summary)],
     ["invalid sent", `${summary.invalidSent}${inBrackets(summary.invalid)}`],
+    ...(totalOf(summary.faults) > 0
+      ? ([["faults", `${totalOf(summary.faults)}${inBrackets(summary.faults)}`]] as const)
+      : []),
     [
       "PUBACK",
       pubackMs === null
@@ -94,10 +98,11 @@ export function toText(summary: Summary): string {
 
 const never = ({ neverConnected }: Summary): string => (neverConnected > 0 ? `, ${neverConnected} never` : "");
 
-const acknowledged = ({ acknowledged: good, refused, unacknowledged }: Summary): string =>
+const acknowledged = ({ acknowledged: good, refused, withdrawn, unacknowledged }: Summary): string =>
   [
     String(good),
     totalOf(refused) > 0 ? `${totalOf(refused)} refused${inBrackets(refused)}` : "",
+    withdrawn > 0 ? `${withdrawn} too large and given up` : "",
     unacknowledged > 0 ? `${unacknowledged} NOT ACKNOWLEDGED` : "",
   ]
     .filter((part) => part !== "")

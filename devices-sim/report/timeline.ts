@@ -21,7 +21,7 @@ export interface Point {
   readonly acknowledged: number;
   readonly refused: number;
   readonly skipped: number;
-  /** Messages spoilt on purpose, by kind. */
+  /** What went wrong on purpose, by kind. */
   readonly faults: Readonly<Record<string, number>>;
   readonly errors: Readonly<Record<string, number>>;
   /** Milliseconds to the acknowledgement; null when none came. Of an interval of several seconds: those of its worst second. */
@@ -198,7 +198,16 @@ const nothing: Levels = {
 function levelsOf({ connected, inFlight, sent, acknowledged, skipped, ...named }: Counters): Levels {
   const refused = Object.values(named.refused).reduce((total, count) => total + count, 0);
   const errors = Object.fromEntries(Object.entries(named.errors).map(([kind, { count }]) => [kind, count]));
-  return { connected, inFlight, sent, acknowledged, refused, skipped, faults: named.invalid, errors };
+  return {
+    connected,
+    inFlight,
+    sent,
+    acknowledged,
+    refused,
+    skipped,
+    faults: { ...named.invalid, ...named.faults },
+    errors,
+  };
 }
 
 type Operation = (a: number, b: number) => number;

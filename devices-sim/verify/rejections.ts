@@ -97,7 +97,10 @@ export class RejectionCheck {
         if (reason === undefined) continue;
         counts.goodRejected += 1;
         tell(message, `is a good one, and was rejected as ${reason}`);
-      } else if (messages.answerOf(message) !== "none") {
+      } else if (
+        messages.answerOf(message) !== "none" &&
+        !(isIgnored(messages.reasonOf(message)) && reason === undefined)
+      ) {
         counts.spoilt += 1;
         const kind = messages.faultOf(message);
         const right = messages.reasonOf(message);
@@ -114,6 +117,9 @@ export class RejectionCheck {
     return { source, ...counts, forgotten, examples, ...(error !== undefined && { error }) };
   }
 }
+
+/** Of a message to a topic of no stream: it is acknowledged and never heard of again. */
+const isIgnored = (reason: string): boolean => reason === "ignored";
 
 export interface RejectsInbox extends Disposable {
   /** What has come since the last call. Throws when it cannot be read, or is not there yet. */

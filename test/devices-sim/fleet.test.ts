@@ -95,7 +95,7 @@ test("spoilt messages are counted by kind and take no number: the good ones stay
   const summary = summaryOf(await fleet.ended);
   const good = broker.arrivals.filter(({ payload }) => isGood(payload));
   expect(summary.invalidSent).toBe(200 - good.length);
-  expect(summary.invalid.empty).toBe(broker.arrivals.filter(({ payload }) => payload === "").length);
+  expect(summary.invalid["empty"]).toBe(broker.arrivals.filter(({ payload }) => payload === "").length);
   for (const numbers of seqs(good).values()) expect(numbers).toEqual(upTo(numbers.length));
 });
 

@@ -112,3 +112,17 @@ test("rejects.db is read as it grows, and what it let go is excused", async ({ d
   for (const one of [rejected(torn, "undecodable"), rejected(wrong, "invalid")]) check.take(one);
   expect([1, 2].map((forgotten) => isRejectionBroken(check.verdict("rejects", { forgotten })))).toEqual([true, false]);
 });
+
+test("a message to a topic of no stream is to be ignored: that nobody has it is right, a rejection is not", async ({
+  dir,
+}) => {
+  const ledger = await ledgerOf(dir, [
+    ["device", 0, "sim-1", "t"],
+    sentLine(0, 0, good, { spoilt: ["wrong-topic", "ignored"] }),
+    ["ack", 0, 0, good.at],
+  ]);
+  const check = new RejectionCheck(ledger);
+  expect(check.verdict("rejects")).toMatchObject({ spoilt: 0, notRejected: 0 });
+  check.take(rejected(good, "no-stream"));
+  expect(check.verdict("rejects")).toMatchObject({ spoilt: 1, wrongReason: 1 });
+});
