@@ -13,6 +13,7 @@ import type { Encoder } from "./payloads/payload.ts";
 import type { Sensor } from "./profiles/profile.ts";
 import type { Random } from "./random.ts";
 import type { Phase } from "./scenarios/scenario.ts";
+import type { Rhythm } from "./rhythm.ts";
 import type { Schedule } from "./schedule.ts";
 import { hex, type Tally } from "./tally.ts";
 
@@ -20,20 +21,13 @@ export interface DeviceParts {
   readonly identity: Identity;
   readonly dial: Dial;
   readonly options: SimOptions;
-  /** When it connects, from the start of the run. */
-  readonly startsAtMs: number;
   readonly sensor: Sensor;
-  /** Mean time between two messages. */
-  readonly intervalMs: number;
-  /** What the times of a sensor of events are multiplied by. */
-  readonly pace: number;
+  readonly rhythm: Rhythm;
   readonly encoder: Encoder;
   /** What goes wrong on purpose. */
   readonly faults: DeviceFaults;
   /** What its broker says when it is gone without a DISCONNECT. */
   readonly will: { readonly topic: string; readonly payload: string } | undefined;
-  /** For the rhythm: jitter, first message. */
-  readonly random: Random;
   /** For the delays of reconnects, which are to leave the rhythm alone. */
   readonly reconnectRandom: Random;
   readonly schedule: Schedule;
@@ -53,8 +47,6 @@ interface DeviceEvents {
   settled(): void;
 }
 
-/** Behind by more than this, readings are skipped instead of sent in a burst. */
-const CATCH_UP_MS = 1000;
 /** How long a DISCONNECT may take before the socket is destroyed. */
 const GOODBYE_MS = 1000;
 /** Messages that a device keeps while it is away: as small devices do. */
@@ -85,12 +77,9 @@ export class Device {
   /** How many messages the last reading took. */
   #perReading = 1;
   #maxInFlight: number;
-  /** From the start of the run to the next reading, as planned: without what the broker and this machine take. */
-  #sinceStartMs: number;
 
   constructor(parts: DeviceParts) {
     this.#parts = parts;
-    this.#sinceStartMs = parts.startsAtMs;
     this.#maxInFlight = parts.options.maxInFlight;
     const { tally, ledger, events } = parts;
     const onSettled = (): void => {
@@ -162,7 +151,7 @@ export class Device {
   }
 
   #onConnect(receiveMaximum: number | undefined): void {
-    const { schedule, random, tally, events, options } = this.#parts;
+    const { schedule, rhythm, tally, events, options } = this.#parts;
     const first = this.#history !== "connected";
     tally.connected(this.#history);
     this.#history = "connected";
@@ -172,10 +161,7 @@ export class Device {
     events.connected();
     this.#birth();
     this.#drain();
-    if (!first) return;
-    const waitMs = random() * this.#parts.intervalMs;
-    this.#sinceStartMs += waitMs;
-    schedule.at(schedule.now() + waitMs, (dueMs) => this.#tick(dueMs));
+    if (first) schedule.at(schedule.now() + rhythm.firstMs(), (dueMs) => this.#tick(dueMs));
   }
 
   #onClose(): void {
@@ -214,7 +200,7 @@ export class Device {
 
   #tick(dueMs: number): number | undefined {
     if (this.#stopped) return undefined;
-    const { options, tally, schedule, faults } = this.#parts;
+    const { options, tally, schedule, faults, rhythm } = this.#parts;
     if (this.#hasRoom()) this.#measure();
     else tally.skipped(1);
     if (options.count !== undefined && this.#sent >= options.count) {
@@ -223,26 +209,9 @@ export class Device {
       this.#drain();
       return undefined;
     }
-    const intervalMs = this.#parts.intervalMs / faults.rate;
-    const waitMs = this.#waitMs();
-    const behindMs = schedule.now() - (dueMs + waitMs);
-    const missed = behindMs <= CATCH_UP_MS ? 0 : Math.ceil(behindMs / intervalMs);
+    const { waitMs, missed } = rhythm.next(schedule.now() - dueMs, faults.rate);
     tally.skipped(missed);
-    this.#sinceStartMs += waitMs + missed * intervalMs;
-    return dueMs + waitMs + missed * intervalMs;
-  }
-
-  /** Until the next message. */
-  #waitMs(): number {
-    const { options, sensor, intervalMs, pace, random, faults } = this.#parts;
-    if (sensor.waitMs !== undefined) return (sensor.waitMs() * pace) / faults.rate;
-    return (intervalMs / faults.rate) * (1 + options.jitter * (2 * random() - 1));
-  }
-
-  /** What the device's clock shows. One of its own shows when the reading was due, so that it does so again in another run. */
-  #now(): number {
-    const { clockMs } = this.#parts.options;
-    return clockMs === undefined ? Date.now() : clockMs + Math.round(this.#sinceStartMs);
+    return dueMs + waitMs;
   }
 
   /** A reading is sent as a whole or not at all; a device that is away keeps it, and then it waits behind what was kept. */
@@ -253,8 +222,8 @@ export class Device {
   }
 
   #measure(): void {
-    const { encoder, sensor, faults } = this.#parts;
-    const nowMs = this.#now();
+    const { encoder, sensor, faults, rhythm } = this.#parts;
+    const nowMs = rhythm.now();
     const suffers = faults.drawMessage();
     const reading = { ts: faults.toDeviceTime(nowMs), seq: this.#seq + 1, metrics: sensor.read(nowMs) };
     const spoiler = suffers?.fault.kind === "payload" ? suffers.fault : undefined;
@@ -300,9 +269,9 @@ export class Device {
 
   /** Before any data of a connection; it is no reading and is not counted. */
   #birth(): void {
-    const { encoder, sensor } = this.#parts;
+    const { encoder, sensor, rhythm } = this.#parts;
     if (encoder.session === undefined || this.#stopped) return;
-    const ts = this.#now();
+    const ts = rhythm.now();
     for (const { topic, payload } of encoder.session.birth({ ts, seq: this.#seq, metrics: sensor.read(ts) })) {
       this.#client?.publish(topic, payload);
     }

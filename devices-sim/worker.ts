@@ -18,6 +18,7 @@ import type { Profile } from "./profiles/profile.ts";
 import { createRandom } from "./random.ts";
 import { nowMs } from "./report/timeline.ts";
 import type { Phase } from "./scenarios/scenario.ts";
+import { Rhythm } from "./rhythm.ts";
 import { Schedule } from "./schedule.ts";
 import { Tally, type Counters } from "./tally.ts";
 
@@ -171,8 +172,10 @@ function createDevice(
   profile: Profile,
   {
     ledger,
+    startsAtMs,
     ...shared
-  }: Pick<DeviceParts, "identity" | "dial" | "startsAtMs" | "options" | "schedule" | "tally" | "events"> & {
+  }: Pick<DeviceParts, "identity" | "dial" | "options" | "schedule" | "tally" | "events"> & {
+    readonly startsAtMs: number;
     readonly ledger: LedgerWriter | undefined;
   },
 ): Device {
@@ -182,13 +185,20 @@ function createDevice(
   const topic = options.topic.replaceAll("{device}", id);
   const deviceLedger = ledger?.openDevice(id, topic);
   const { seed, phases } = options;
+  const sensor = createSensor(profile, seed, index);
   return new Device({
     ...shared,
-    intervalMs,
-    pace: intervalMs / profile.intervalMs,
+    rhythm: new Rhythm({
+      options,
+      sensor,
+      intervalMs,
+      pace: intervalMs / profile.intervalMs,
+      startsAtMs,
+      random: createRandom(seed, index, 2),
+    }),
     ledger: deviceLedger,
     encoder: payloads[options.payload].open({ id, topic, metrics: profile.metrics }),
-    sensor: createSensor(profile, seed, index),
+    sensor,
     faults: new DeviceFaults({
       seed,
       index,
@@ -199,7 +209,6 @@ function createDevice(
       },
     }),
     will: phases.some(needsWill) ? { topic: `${topic}/status`, payload: "offline" } : undefined,
-    random: createRandom(seed, index, 2),
     reconnectRandom: createRandom(seed, index, 3),
   });
 }
