@@ -207,7 +207,7 @@ test("a broker that withholds acknowledgements is not flooded: readings beyond t
 test("stop() ends a run early and in order", async () => {
   await using broker = await openBroker();
   await using fleet = openFleet(
-    options(broker.port, "--devices", "5", "--rate", "50", "--ramp", "10ms", "--duration", "1h"),
+    options(broker.port, "--devices", "5", "--rate", "50", "--ramp", "10ms", "--duration", "1h", "--invalid", "0"),
   );
   const left: string[] = [];
   broker.aedes.on("clientDisconnect", (client) => left.push(client.id));
