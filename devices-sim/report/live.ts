@@ -3,6 +3,7 @@
 import type { RecordableHistogram } from "node:perf_hooks";
 import { styleText } from "node:util";
 import type { SimOptions } from "../options.ts";
+import { phaseAt } from "../scenarios/scenario.ts";
 import type { Counters } from "../tally.ts";
 import { inBrackets, toClock, toCount, totalOf } from "./numbers.ts";
 import { toPercentiles, type Point } from "./timeline.ts";
@@ -61,20 +62,17 @@ export function openLive(progress: () => Progress, options: SimOptions, out: Nod
 
 /** What a terminal shows. No text has control characters, whatever a broker says. */
 export function toScreen({ counters, latency, points, ...progress }: Progress, options: SimOptions): ScreenLine[] {
-  const { durationMs, count, qos } = options;
+  const { qos, phases } = options;
   const recent = points.slice(-SPARKS);
   const sparks = (name: "sent" | "acknowledged"): string =>
     toSparks(recent.map((point) => point[name] / Math.max(1, point.ms)));
   const percentiles = toPercentiles(latency);
   const refused = totalOf(counters.refused);
+  const phase = phaseAt(phases, progress.elapsedMs);
   const faults = { ...counters.invalid, ...counters.faults };
   const lines: readonly (readonly [label: string, parts: readonly string[]])[] = [
-    [
-      "time",
-      durationMs === undefined
-        ? [toClock(progress.elapsedMs), count === undefined ? "" : `until each device has sent ${toCount(count)}`]
-        : [`${toClock(progress.elapsedMs)} of ${toClock(durationMs)}`, toBar(progress.elapsedMs / durationMs)],
-    ],
+    ["time", toTime(progress.elapsedMs, options)],
+    ["phase", phase === undefined || phase.name === "" ? [] : [phase.name]],
     [
       "devices",
       [
@@ -143,6 +141,11 @@ function toErrorLines(errors: Counters["errors"]): readonly (readonly [label: st
 const some = (count: number, what: string): string => (count > 0 ? `${count} ${what}` : "");
 
 const named = (counts: Readonly<Record<string, number>>): string => inBrackets(counts).trim();
+
+const toTime = (elapsedMs: number, { durationMs, count }: SimOptions): readonly string[] =>
+  durationMs === undefined
+    ? [toClock(elapsedMs), count === undefined ? "" : `until each device has sent ${toCount(count)}`]
+    : [`${toClock(elapsedMs)} of ${toClock(durationMs)}`, toBar(elapsedMs / durationMs)];
 
 /** In columns, so that what changes each second stays in its place. */
 const toRate = (perSecond: number, total: number, sparks: string): readonly string[] => [

@@ -58,3 +58,14 @@ export function toPhaseStarts(
   }
   return starts;
 }
+
+/** The phase that a run is in at that time. */
+export function phaseAt(phases: readonly Phase[], atMs: number): Phase | undefined {
+  const lengthMs = phases.reduce((sum, { durationMs }) => sum + durationMs, 0);
+  let leftMs = lengthMs === Infinity ? atMs : atMs % lengthMs;
+  for (const phase of phases) {
+    if (leftMs < phase.durationMs) return phase;
+    leftMs -= phase.durationMs;
+  }
+  return undefined;
+}

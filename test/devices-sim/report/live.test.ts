@@ -48,6 +48,14 @@ test("faults and errors are named; of errors the most frequent", () => {
   ]);
 });
 
+test("a scenario shows the phase that the run is in, also when it has begun again", () => {
+  const phases = ["calm", "storm"].map((name) => ({ name, durationMs: 20_000, rate: 1, faults: [] }));
+  const phaseAt = (elapsedMs: number): string | undefined =>
+    toScreen(progress({ elapsedMs }), { ...options(1883), phases }).find(({ label }) => label === "phase")?.text;
+  expect([0, 19_999, 20_000, 40_000, 60_000].map(phaseAt)).toEqual(["calm", "calm", "storm", "calm", "storm"]);
+  expect(screen()["phase"]).toBeUndefined();
+});
+
 test("what a broker says cannot move the cursor", () => {
   const errors = { odd: { count: 1, last: "\u001B[2Jgone\r\n" } };
   expect(screen({ counters: counters({ errors }) })["error"]).toBe("1 × odd:  [2Jgone  ");
