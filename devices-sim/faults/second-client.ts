@@ -43,7 +43,7 @@ export function openSecondClient(
 
 /** With the credentials of the device. */
 export function toConnect(
-  { identity: { username, password }, options: { protocolVersion } }: Link,
+  { identity: { device, username, password }, options: { protocolVersion, clean } }: Link,
   clientId: string,
 ): IConnectPacket {
   return {
@@ -51,7 +51,8 @@ export function toConnect(
     protocolId: "MQTT",
     protocolVersion,
     clientId,
-    clean: true,
+    // In the device's place it has the device's session.
+    clean: clean || clientId !== device,
     keepalive: 0,
     ...(username !== undefined && { username }),
     ...(password !== undefined && { password: Buffer.from(password) }),

@@ -173,6 +173,23 @@ describe("connections", () => {
   });
 });
 
+test("a seed repeats every byte, with all that is wrong with it", async () => {
+  const kinds = ["malformed-json:0.1", "hostile-bytes:0.2", "wrong-topic:0.1", "duplicate:0.1", "out-of-order:0.1"];
+  const flags = [...kinds, "clock-skew:0.7", "clock-drift:0.7"].flatMap((fault) => ["--fault", fault]);
+  const args = ["--rate", "100", "--count", "30", "--clock", "2026-11-29T00:00:00Z", ...flags];
+  const runs = await Promise.all(
+    ["5", "5", "6"].map(async (seed) => {
+      await using broker = await openBroker();
+      await run(broker, ...args, "--seed", seed);
+      return broker.arrivals.filter(({ clientId }) => clientId === "sim-000002");
+    }),
+  );
+  const [first = [], second, other] = runs;
+  expect(first.length).toBeGreaterThan(30);
+  expect(second).toEqual(first);
+  expect(other).not.toEqual(first);
+});
+
 test("phases follow each other and begin again: one in two sends twice, and twice as often", async () => {
   await using broker = await openBroker();
   const sim = options(broker.port, ...base, "--rate", "25", "--jitter", "0", "--duration", "2s", "--devices", "1");
