@@ -66,7 +66,7 @@ export function toScreen({ counters, latency, points, ...progress }: Progress, o
   const recent = points.slice(-SPARKS);
   const sparks = (name: "sent" | "acknowledged"): string =>
     toSparks(recent.map((point) => point[name] / Math.max(1, point.ms)));
-  const percentiles = toPercentiles(latency);
+  const percentiles = Object.entries(toPercentiles(latency) ?? {}) as readonly (readonly [string, number])[];
   const refused = totalOf(counters.refused);
   const phase = phaseAt(phases, progress.elapsedMs);
   const faults = { ...counters.invalid, ...counters.faults };
@@ -87,12 +87,7 @@ export function toScreen({ counters, latency, points, ...progress }: Progress, o
     ],
     ["in flight", qos === 0 || counters.inFlight === 0 ? [] : [toCount(counters.inFlight)]],
     ["refused", refused === 0 ? [] : [toCount(refused), named(counters.refused)]],
-    percentiles === null
-      ? ["", []]
-      : [
-          qos === 2 ? "PUBCOMP" : "PUBACK",
-          Object.entries(percentiles).map(([name, value]) => `${name} ${value.toFixed(1)} ms`),
-        ],
+    [qos === 2 ? "PUBCOMP" : "PUBACK", percentiles.map(([name, ms]) => `${name} ${ms.toFixed(1)} ms`)],
     ["skipped", counters.skipped === 0 ? [] : [`${toCount(counters.skipped)} readings`]],
     ["faults", totalOf(faults) === 0 ? [] : [toCount(totalOf(faults)), named(faults)]],
     ...toErrorLines(counters.errors),

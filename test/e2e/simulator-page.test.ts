@@ -55,7 +55,7 @@ const points = [1, 2, 3, 4].map((second) =>
 test("a page is whole on a screen and on a phone, and tells the values below the pointer", async ({ dir, skip }) => {
   needs(skip, "chromium");
   const page = await toPage(runReport({ timeline: { stepMs: 1000, points, marks: [] } }));
-  for (const width of [1200, 500]) {
+  for (const width of [1200, 390]) {
     const seen = await look(page, join(dir, "run.html"), width);
     expect(seen).toMatchObject({ complaints: [], overflow: 0 });
     expect(seen.values).toEqual(
