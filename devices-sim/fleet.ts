@@ -48,6 +48,7 @@ const REPORTS_KEPT = 5;
 /** Starts the devices as soon as all threads are loaded. Disposing stops the threads without asking: call `stop()` for an orderly end. */
 export function openFleet(options: SimOptions): Fleet {
   let startMs = nowMs();
+  let startedAt = Date.now();
   const { promise: ended, resolve } = Promise.withResolvers<Ending>();
   const latency = createLatency();
   const timeline = new Timeline(options.threads);
@@ -71,6 +72,7 @@ export function openFleet(options: SimOptions): Fleet {
   const begin = (): void => {
     if (stoppedMs !== undefined) return;
     startMs = nowMs();
+    startedAt = Date.now();
     timers.push(setTimeout(giveUp, options.giveUpMs));
     if (options.durationMs !== undefined) timers.push(setTimeout(stop, options.durationMs));
     command("start");
@@ -95,7 +97,7 @@ export function openFleet(options: SimOptions): Fleet {
       options,
       counters: addCounters(reports.map(({ counters }) => counters)),
       latency,
-      startedAt: startMs,
+      startedAt,
       durationMs,
       workerCpuSeconds: reports.reduce((total, { cpuSeconds }) => total + cpuSeconds, 0),
       peakRssBytes: process.resourceUsage().maxRSS * 1024,

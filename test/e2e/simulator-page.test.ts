@@ -30,7 +30,8 @@ addEventListener("load", () => {
   plot.dispatchEvent(new PointerEvent("pointermove", { clientX: left + (width * 2.5) / 4 }));
   const values = texts();
   plot.dispatchEvent(new PointerEvent("pointerleave"));
-  const overflow = document.documentElement.scrollWidth - innerWidth;
+  const { scrollWidth, clientWidth } = document.documentElement;
+  const overflow = scrollWidth - clientWidth;
   const pre = document.createElement("pre");
   pre.textContent = "SEEN" + JSON.stringify({ complaints, overflow, values, afterwards: texts() }) + "SEEN";
   document.body.append(pre);
