@@ -139,14 +139,18 @@ export class SinkCheck {
     } else this.#breach("duplicated", message, `is there once more at offset ${row.offset}`);
   }
 
-  /** Of messages that say the same: the one that has this place already, else the first that is not there, else the last. */
+  /**
+   * Of messages that say the same: the one that has this place already, else the first that is not there, a good one before one
+   * that was spoilt by its topic alone, else the last.
+   */
   #choose(first: MessageIndex, offset: number): MessageIndex {
     const { messages } = this.#ledger;
     let missing: MessageIndex | undefined;
     let last = first;
     for (let twin: MessageIndex | undefined = first; twin !== undefined; twin = messages.nextTwin(twin)) {
-      if (this.#rows[twin] === 0) missing ??= twin;
-      else if (this.#offsets[twin] === offset) return twin;
+      if (this.#rows[twin] === 0) {
+        if (missing === undefined || (!messages.isGood(missing) && messages.isGood(twin))) missing = twin;
+      } else if (this.#offsets[twin] === offset) return twin;
       last = twin;
     }
     return missing ?? last;

@@ -30,7 +30,9 @@ async function simulate(
   ...more: readonly string[]
 ): Promise<{ readonly code: number | null; readonly summary: Summary }> {
   const args = ["--devices", "20", "--rate", "20", "--ramp", "200ms", "--reconnect", "200ms", "--seed", "7"];
-  const targets = [`sqlite:${join(dataDir, "telemetry.db")}`, `rejects:${join(dataDir, "rejects.db")}`];
+  // There is no such file before the first message is rejected.
+  const inbox = faults.some((fault) => fault.startsWith("empty")) ? [`rejects:${join(dataDir, "rejects.db")}`] : [];
+  const targets = [`sqlite:${join(dataDir, "telemetry.db")}`, ...inbox];
   const flags = [
     ...targets.flatMap((target) => ["--verify", target]),
     ...faults.flatMap((fault) => ["--fault", fault]),
