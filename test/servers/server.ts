@@ -2,7 +2,7 @@
 
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -19,7 +19,7 @@ export interface Server extends AsyncDisposable {
   start(): Promise<void>;
   /** Resolves when it has ended: SIGTERM for an orderly end, SIGKILL for a crash. */
   stop(signal?: NodeJS.Signals): Promise<void>;
-  /** SIGSTOP: it takes connections and bytes, and answers nothing. */
+  /** SIGSTOP, and it has come: it takes connections and bytes, and answers nothing. */
   freeze(): void;
   /** SIGCONT. */
   thaw(): void;
@@ -38,6 +38,7 @@ export interface ServerProgram {
 
 const host = "127.0.0.1";
 const startsWithinMs = 30_000;
+const stopsWithinMs = 5_000;
 
 /** False on a laptop without it, which skips; in CI it is a failure of the test that needs it. */
 export const isInstalled = (command: string): boolean =>
@@ -101,8 +102,12 @@ export async function startServer(program: ServerProgram): Promise<Server> {
     ...place,
     start,
     stop,
-    freeze: () => signalAll(child, "SIGSTOP"),
-    thaw: () => signalAll(child, "SIGCONT"),
+    freeze() {
+      const stopped = signalAll(child, "SIGSTOP");
+      const deadline = performance.now() + stopsWithinMs;
+      while (!stopped.every(isStopped) && performance.now() < deadline);
+    },
+    thaw: () => void signalAll(child, "SIGCONT"),
     async [Symbol.asyncDispose]() {
       await stop("SIGKILL");
       await rm(dir, { recursive: true, force: true });
@@ -110,9 +115,9 @@ export async function startServer(program: ServerProgram): Promise<Server> {
   };
 }
 
-/** To the process and those that it has started, such as one for each connection. */
-function signalAll(child: ChildProcess | undefined, signal: NodeJS.Signals): void {
-  if (child?.pid === undefined) return;
+/** To the process and those that it has started, such as one for each connection; all of them are returned. */
+function signalAll(child: ChildProcess | undefined, signal: NodeJS.Signals): readonly number[] {
+  if (child?.pid === undefined) return [];
   const descendants = [...listDescendants(child.pid)];
   child.kill(signal);
   for (const pid of descendants) {
@@ -121,6 +126,18 @@ function signalAll(child: ChildProcess | undefined, signal: NodeJS.Signals): voi
     } catch {
       // It has ended meanwhile.
     }
+  }
+  return [child.pid, ...descendants];
+}
+
+/** Each of its threads is stopped, or has ended: a signal takes its time on a busy machine. */
+function isStopped(pid: number): boolean {
+  try {
+    const threads = readdirSync(`/proc/${pid}/task`);
+    return threads.every((thread) => /\) [TXZ] /.test(readFileSync(`/proc/${pid}/task/${thread}/stat`, "latin1")));
+  } catch {
+    // A thread or all of it has just ended, or the system tells nothing.
+    return !existsSync(`/proc/${pid}/task`);
   }
 }
 

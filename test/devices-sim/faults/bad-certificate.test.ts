@@ -98,7 +98,7 @@ test.for(["mqtts", "wss"])("%s: faults of connections go their way through TLS",
   const names = ["reset:1:300ms", "half-open:1:300ms:300ms", "takeover:1:300ms:300ms", "bad-certificate:1:300ms:300ms"];
   const faults = [...names, "reconnect-storm:1:700ms"].flatMap((fault) => ["--fault", fault]);
   const pace = ["--devices", "2", "--threads", "1", "--ramp", "10ms", "--rate", "20", "--reconnect", "50ms"];
-  await using fleet = openFleet(options(port, ...tls, ...pace, ...faults, "--duration", "4s", "--seed", "4"));
+  await using fleet = openFleet(options(port, ...tls, ...pace, ...faults, "--duration", "8s", "--seed", "4"));
   const ending = await fleet.ended;
   expect(ending).toMatchObject({ kind: "finished", summary: { unacknowledged: 0, neverConnected: 0 } });
   if (ending.kind !== "finished") return;
