@@ -102,19 +102,15 @@ describe("whatever a schema accepts", () => {
 
   test("comes back whole from wide without some of its columns, and after the schema has changed", () => {
     const property = fc.property(tree, tree, fc.integer({ min: 1, max: 3 }), ({ schema }, { data }, every) => {
+      // Only the schema that the data satisfies tells null from nothing, and every reading satisfies its stream's.
+      const satisfies = schema.safeParse(data).success;
+      fc.pre(satisfies || !JSON.stringify(asJson(data)).includes("null"));
       const whole = tableOf("wide", schema);
       const names = whole.columns.filter(({ path }, index) => path !== undefined && index % every === 0);
       const table = whole.without?.(new Set(names.map((column) => column.name))) ?? whole;
       const [row] = toRows(table, data);
-      expect(
-        row === undefined
-          ? "no row"
-          : fromWide(
-              table,
-              row,
-              z.unknown().refine((value) => value !== null),
-            ),
-      ).toEqual(asJson(data));
+      const always = satisfies ? schema : z.never();
+      expect(row === undefined ? "no row" : fromWide(table, row, always)).toEqual(asJson(data));
     });
     fc.assert(property, { numRuns: 1_000 });
   });
