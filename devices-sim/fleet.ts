@@ -48,7 +48,6 @@ const REPORTS_KEPT = 5;
 /** Starts the devices as soon as all threads are loaded. Disposing stops the threads without asking: call `stop()` for an orderly end. */
 export function openFleet(options: SimOptions): Fleet {
   let startMs = nowMs();
-  let startedAt = Date.now();
   const { promise: ended, resolve } = Promise.withResolvers<Ending>();
   const latency = createLatency();
   const timeline = new Timeline(options.threads);
@@ -59,7 +58,7 @@ export function openFleet(options: SimOptions): Fleet {
   let stoppedMs: number | undefined;
   let over = false;
 
-  const mark = (text: string): void => timeline.mark(nowMs() - startMs, text);
+  const mark = (text: string): void => timeline.mark(nowMs(), text);
   const command = (kind: WorkerCommand["kind"]): void => {
     for (const { worker } of threads) worker.postMessage({ kind } satisfies WorkerCommand);
   };
@@ -72,7 +71,7 @@ export function openFleet(options: SimOptions): Fleet {
   const begin = (): void => {
     if (stoppedMs !== undefined) return;
     startMs = nowMs();
-    startedAt = Date.now();
+    timeline.start(startMs);
     timers.push(setTimeout(giveUp, options.giveUpMs));
     if (options.durationMs !== undefined) timers.push(setTimeout(stop, options.durationMs));
     command("start");
@@ -87,7 +86,7 @@ export function openFleet(options: SimOptions): Fleet {
   const lastReports = (): Report[] => threads.flatMap(({ reports }) => reports.at(-1) ?? []);
   const connectedNow = (): number => lastReports().reduce((total, { counters }) => total + counters.connected, 0);
   const markPhases = (untilMs: number): void => {
-    for (const { atMs, name } of toPhaseStarts(options.phases, untilMs)) timeline.mark(atMs, `phase ${name}`);
+    for (const { atMs, name } of toPhaseStarts(options.phases, untilMs)) timeline.mark(startMs + atMs, `phase ${name}`);
   };
   const finish = (): void => {
     const reports = lastReports();
@@ -97,7 +96,7 @@ export function openFleet(options: SimOptions): Fleet {
       options,
       counters: addCounters(reports.map(({ counters }) => counters)),
       latency,
-      startedAt,
+      startedAt: startMs,
       durationMs,
       workerCpuSeconds: reports.reduce((total, { cpuSeconds }) => total + cpuSeconds, 0),
       peakRssBytes: process.resourceUsage().maxRSS * 1024,
@@ -129,7 +128,7 @@ export function openFleet(options: SimOptions): Fleet {
         latency.add(message.report.latency);
         thread.reports.push(message.report);
         if (thread.reports.length > REPORTS_KEPT) thread.reports.shift();
-        timeline.take(thread.number, { ...message.report, atMs: message.report.atMs - startMs });
+        timeline.take(thread.number, message.report);
         if (message.kind === "finished") {
           thread.state = "finished";
           timeline.finish(thread.number);

@@ -42,7 +42,7 @@ export interface Totals {
 export function toSummary({ options, counters, latency, durationMs, ...totals }: Totals): Summary {
   return {
     devices: options.devices,
-    startedAt: totals.startedAt,
+    startedAt: Math.round(totals.startedAt),
     durationMs: Math.round(durationMs),
     messagesPerSecond: Math.round((counters.sent / durationMs) * 1e5) / 100,
     ...counters,

@@ -1,15 +1,12 @@
 // What happened when: a point a second of what all threads did, and marks with a name. Its memory is bounded: a long run has
 // fewer points a minute.
 
-import type { RecordableHistogram } from "node:perf_hooks";
+import { performance, type RecordableHistogram } from "node:perf_hooks";
 import { createLatency } from "../latency.ts";
 import type { Counters } from "../tally.ts";
 
-/**
- * Milliseconds of a clock that is never set and is the same in all threads. Not `performance`: each thread takes its time origin
- * from two clocks, one after the other, and on a busy machine the difference was 24 ms and more.
- */
-export const nowMs = (): number => Number(process.hrtime.bigint()) / 1e6;
+/** Milliseconds since 1970 by a clock that is never set, and is the same in all threads. */
+export const nowMs = (): number => performance.timeOrigin + performance.now();
 
 /** What happened in an interval that ends at `atMs`. The names are the contract of `--json`. */
 export interface Point {
@@ -54,7 +51,7 @@ export interface TimelineData {
 
 /** What a thread had counted at a time; `latency` (µs) is since its sample before. */
 interface Sample {
-  /** Since the start of the run. */
+  /** By `nowMs`. */
   readonly atMs: number;
   readonly counters: Counters;
   readonly latency: RecordableHistogram;
@@ -72,6 +69,7 @@ export class Timeline {
   #points: Point[] = [];
   readonly #marks: Mark[] = [];
   #stepMs = SECOND_MS;
+  #startMs: number | undefined;
   #closedMs = 0;
   #closed: Levels = nothing;
 
@@ -85,10 +83,17 @@ export class Timeline {
     return { stepMs: this.#stepMs, points: this.#points, marks };
   }
 
-  /** Samples of a thread come in their order; those from before the start are ignored. */
-  take(thread: number, { atMs, counters, latency }: Sample): void {
+  /** The run starts at this time, by `nowMs`. */
+  start(atMs: number): void {
+    this.#startMs = atMs;
+  }
+
+  /** Samples of a thread come in their order. Threads that are loaded report also before the start: those are ignored. */
+  take(thread: number, { counters, latency, ...sample }: Sample): void {
     const track = this.#tracks[thread];
-    if (track === undefined || atMs <= 0) return;
+    if (track === undefined || this.#startMs === undefined) return;
+    const atMs = sample.atMs - this.#startMs;
+    if (atMs <= 0) return;
     if (latency.count > 0) this.#latencyAt((track.atMs + atMs) / 2).add(latency);
     track.moveTo(atMs, levelsOf(counters));
     this.#closeSeconds();
@@ -103,8 +108,10 @@ export class Timeline {
     if (this.#tracks.every(({ finished }) => finished)) this.#closeLast();
   }
 
+  /** At a time by `nowMs`; what happens before the start is put there. */
   mark(atMs: number, text: string): void {
-    if (this.#marks.length < MOST_MARKS) this.#marks.push({ atMs: Math.round(atMs), text });
+    const sinceStartMs = Math.max(0, atMs - (this.#startMs ?? atMs));
+    if (this.#marks.length < MOST_MARKS) this.#marks.push({ atMs: Math.round(sinceStartMs), text });
   }
 
   /** The second that a time lies in, when it is not closed yet; else the next one that will be. */
