@@ -90,7 +90,8 @@ describe("connections", () => {
       const args = ["--rate", "50", "--duration", "2500ms", "--fault", fault];
       const { acknowledged, faults, errors } = await run(broker, ...args);
       expect(faults[name]).toBeGreaterThanOrEqual(3);
-      expect(connections).toBeGreaterThanOrEqual(3 + (faults[name] ?? 0));
+      // The last fault of a device may come when it has no time to come back.
+      expect(connections).toBeGreaterThanOrEqual(faults[name] ?? 0);
       expect(errors).toEqual({});
       const seqs = ["sim-000001", "sim-000002", "sim-000003"].map((id) => [...new Set(seqsOf(broker, id))]);
       for (const numbers of seqs) expect(numbers).toEqual(upTo(numbers.length));
