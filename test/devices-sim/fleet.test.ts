@@ -313,7 +313,7 @@ test("Sparkplug: after a cut connection there is a birth before the data, with t
       broker.cut();
     }
   });
-  const args = ["--devices", "1", "--count", "5", "--rate", "20", "--ramp", "10ms", "--reconnect", "100ms"];
+  const args = ["--devices", "1", "--count", "40", "--rate", "20", "--ramp", "10ms", "--reconnect", "100ms"];
   await using fleet = openFleet(options(broker.port, "--payload", "sparkplug-b", ...args));
   summaryOf(await fleet.ended);
   expect(kinds.slice(0, 3)).toEqual(["NBIRTH", "DBIRTH", "DDATA"]);
