@@ -15,6 +15,8 @@ const endToEnd = ["test/{e2e,fuzz}/**/*.test.ts"];
 
 /** Of these, what needs the disk or the processors for itself. */
 const alone = [
+  // What happens to its devices happens by the clock.
+  "test/devices-sim/faults/{bad-certificate,fleet}.test.ts",
   "test/e2e/{dead-sink,demo,failed-write-back,full-disk,locked-database,power-cut,refused-calls,sigkill,simulator,sink-crash}.test.ts",
 ];
 const patience = { testTimeout: 600_000, hookTimeout: 120_000 };
@@ -30,14 +32,21 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["test/**/*.test.ts"],
-          exclude: ["test/e2e/**", "test/fuzz/**", ...threads],
+          exclude: ["test/e2e/**", "test/fuzz/**", ...threads, ...alone],
           testTimeout: 60_000,
           maxWorkers: 2,
         },
       },
       {
         // They wait most of their time: for servers, clocks, disks.
-        test: { name: "threads", include: threads, testTimeout: 180_000, hookTimeout: 120_000, maxWorkers: 4 },
+        test: {
+          name: "threads",
+          include: threads,
+          exclude: alone,
+          testTimeout: 180_000,
+          hookTimeout: 120_000,
+          maxWorkers: 4,
+        },
       },
       {
         test: { name: "e2e", include: endToEnd, exclude: alone, ...patience, maxWorkers: 2 },
