@@ -17,7 +17,7 @@ const endToEnd = ["test/{e2e,fuzz}/**/*.test.ts"];
 const alone = [
   // What happens to its devices happens by the clock.
   "test/devices-sim/faults/{bad-certificate,fleet}.test.ts",
-  "test/e2e/{dead-sink,demo,failed-write-back,full-disk,locked-database,power-cut,refused-calls,sigkill,simulator,sink-crash}.test.ts",
+  "test/e2e/{chaos,dead-sink,demo,failed-write-back,full-disk,locked-database,power-cut,refused-calls,sigkill,simulator,sink-crash}.test.ts",
 ];
 const patience = { testTimeout: 600_000, hookTimeout: 120_000 };
 

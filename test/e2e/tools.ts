@@ -23,12 +23,16 @@ const programs = {
   paho: { probe: "/usr/bin/python3 -c 'import paho.mqtt.client'", package: "python3-paho-mqtt" },
 } as const;
 
+/** A sentence about the first that is missing. */
+export function findMissing(...names: readonly (keyof typeof programs)[]): string | undefined {
+  const missing = names.find((name) => spawnSync("sh", ["-c", programs[name].probe]).status !== 0);
+  return missing && `${missing} is missing: install Debian's ${programs[missing].package}`;
+}
+
 /** Skips the test, or lets it fail in CI, when a program is missing. */
 export function needs(skip: TestContext["skip"], ...names: readonly (keyof typeof programs)[]): void {
-  for (const name of names) {
-    const found = spawnSync("sh", ["-c", programs[name].probe]).status === 0;
-    if (!found && env["CI"] === undefined) skip(`${name} is missing: install Debian's ${programs[name].package}`);
-  }
+  const missing = findMissing(...names);
+  if (missing !== undefined && env["CI"] === undefined) skip(missing);
 }
 
 export interface Finished {
