@@ -158,7 +158,7 @@ async function openRedis(): Promise<Opened> {
   };
 }
 
-async function* readRedis(url: string): AsyncGenerator<unknown> {
+async function* readRedis(url: string): AsyncGenerator {
   const client = createClient({ url });
   await client.connect();
   try {

@@ -5,44 +5,20 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type GatewayProcess, launchGateway, type LaunchedGateway } from "../gateway-process.ts";
 import { findPort } from "../servers/server.ts";
+import { type Account, createAccounts, type SinkFigures } from "./accounts.ts";
 import { PromiseBroken } from "./promise-broken.ts";
-
-/** What the gateway says of a sink, since it started. */
-export interface SinkFigures {
-  readonly name: string;
-  readonly kind: string;
-  readonly state: string;
-  readonly position: number;
-  readonly lagRecords: number;
-  readonly delivered: number;
-  readonly parked: number;
-  readonly passed: number;
-  readonly expired: number;
-  readonly lastError?: string;
-}
-
-/** Of all lives together. */
-export interface Losses {
-  readonly parked: number;
-  readonly expired: number;
-}
 
 export interface ChaosGateway extends AsyncDisposable {
   readonly mqttPort: number;
-  readonly lives: number;
-  /** The process that runs now. */
-  readonly now: GatewayProcess;
-  /** By sink, up to the last look. */
-  readonly losses: ReadonlyMap<string, Losses>;
-  /** Records of this life that the sink's cursor has passed, up to the last look, and that are counted as nothing. */
-  unexplained(sink: string): number;
+  /** What was seen of a sink. */
+  account(sink: string): Account;
   /** Rejects when it ends without being told to. */
   readonly endedByItself: Promise<never>;
   /** SIGKILL; the next life begins after a while. Rejects when it does not begin. */
   kill(downMs: number, signal: AbortSignal): Promise<void>;
   /** GET of its HTTP port. Rejects when it does not answer. */
   ask(path: string): Promise<{ readonly status: number; readonly text: string }>;
-  /** All that read the journal. Counts what sinks have lost. */
+  /** All that read the journal. Accounts remember it. */
   look(): Promise<readonly SinkFigures[]>;
   /** In order. */
   stop(): Promise<void>;
@@ -79,12 +55,9 @@ export async function openChaosGateway({ dataDir, logDir, calls }: ChaosGatewayO
   const options = { dataDir, config: toConfig(calls), mqttPort: await findPort(), env: { SLUICE_LOG_LEVEL: "info" } };
   const ended = Promise.withResolvers<never>();
   ended.promise.catch(() => {}); // told to whoever awaits it
-  const losses = new Map<string, Losses>();
+  const accounts = createAccounts();
   let launched: LaunchedGateway | undefined;
   let life: GatewayProcess | undefined;
-  let before: ReadonlyMap<string, Losses> = new Map();
-  /** By sink: its position less what is counted, at the first and at the last look of this life. */
-  const uncounted = new Map<string, { readonly first: number; readonly last: number }>();
   let lives = 0;
   let isTold = false;
 
@@ -94,13 +67,13 @@ export async function openChaosGateway({ dataDir, logDir, calls }: ChaosGatewayO
     const running = await launched.running.catch((cause: unknown) => {
       throw new PromiseBroken(`the gateway does not start: ${String(cause)}`);
     });
-    life = running;
-    lives += 1;
-    uncounted.clear();
-    await look();
     void running.ended.then((code) => {
       if (!isTold) ended.reject(new PromiseBroken(`the gateway ended by itself with ${code}`));
     });
+    life = running;
+    lives += 1;
+    accounts.beginLife();
+    await gateway.look();
   }
 
   async function end(signal: NodeJS.Signals): Promise<number | string | undefined> {
@@ -108,58 +81,35 @@ export async function openChaosGateway({ dataDir, logDir, calls }: ChaosGatewayO
     const code = await launched?.end(signal);
     const lines = life?.log.map((line) => `${JSON.stringify(line)}\n`) ?? [];
     await writeFile(join(logDir, `gateway-${lives}.log`), lines.join(""));
-    before = new Map(losses);
     return code;
-  }
-
-  function now(): GatewayProcess {
-    if (life === undefined) throw new TypeError("it has been started");
-    return life;
-  }
-
-  const ask: ChaosGateway["ask"] = (path) =>
-    now()
-      .fetch(path)
-      .catch((cause: unknown) => {
-        throw new PromiseBroken(`the gateway does not answer ${path}: ${String(cause)}`);
-      });
-
-  async function look(): Promise<readonly SinkFigures[]> {
-    const { consumers } = JSON.parse((await ask("/")).text) as { readonly consumers: readonly SinkFigures[] };
-    const sinks = consumers.filter(({ kind }) => kind === "sink");
-    for (const { name, position, delivered, parked, passed, expired } of sinks) {
-      const earlier = before.get(name) ?? { parked: 0, expired: 0 };
-      losses.set(name, { parked: earlier.parked + parked, expired: earlier.expired + expired });
-      const rest = position - delivered - parked - passed - expired;
-      uncounted.set(name, { first: uncounted.get(name)?.first ?? rest, last: rest });
-    }
-    return consumers;
   }
 
   const gateway: ChaosGateway = {
     mqttPort: options.mqttPort,
-    get lives() {
-      return lives;
-    },
-    get now() {
-      return now();
-    },
-    losses,
-    unexplained(sink) {
-      const { first, last } = uncounted.get(sink) ?? { first: 0, last: 0 };
-      return Math.abs(last - first);
-    },
+    account: (sink) => accounts.of(sink),
     endedByItself: ended.promise,
     async kill(downMs, signal) {
-      await look();
+      await gateway.look();
       await end("SIGKILL");
       await delay(downMs, undefined, { signal });
       await start();
     },
-    ask,
-    look,
+    async ask(path) {
+      try {
+        if (life === undefined) throw new TypeError("it has never run");
+        return await life.fetch(path);
+      } catch (cause) {
+        throw new PromiseBroken(`the gateway does not answer ${path}: ${String(cause)}`);
+      }
+    },
+    async look() {
+      const { text } = await gateway.ask("/");
+      const { consumers } = JSON.parse(text) as { readonly consumers: readonly SinkFigures[] };
+      accounts.take(consumers);
+      return consumers;
+    },
     async stop() {
-      await look();
+      await gateway.look();
       const code = await end("SIGTERM");
       if (code !== 0) throw new PromiseBroken(`the gateway was told to stop, and ended with ${code}`);
     },
@@ -203,4 +153,11 @@ export async function untilReady(gateway: ChaosGateway, isReady: boolean, signal
       throw new PromiseBroken(`after ${PATIENCE_MS / 1_000} s /readyz says ${status}: ${text}`);
     await delay(50, undefined, { signal });
   }
+}
+
+/** The sum over all labels of a metric; 0 when it has no sample. */
+export async function readMetric(gateway: ChaosGateway, name: string): Promise<number> {
+  const { text } = await gateway.ask("/metrics");
+  const samples = [...text.matchAll(new RegExp(`^${name}(?:\\{.*\\})? (\\S+)$`, "gm"))];
+  return samples.reduce((sum, [, value]) => sum + Number(value), 0);
 }

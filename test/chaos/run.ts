@@ -7,11 +7,10 @@ import { DatabaseSync } from "node:sqlite";
 import type { Summary } from "../../devices-sim/report/summary.ts";
 import type { Verification } from "../../devices-sim/verify/verify.ts";
 import type { Disk } from "../e2e/disks.ts";
-import { readMetric } from "../e2e/observe.ts";
 import { run } from "../e2e/tools.ts";
 import { type Destination, openDestinations } from "./destinations.ts";
 import { openSmallDisk } from "./disk.ts";
-import { caughtUp, type ChaosGateway, openChaosGateway } from "./gateway.ts";
+import { caughtUp, type ChaosGateway, openChaosGateway, readMetric } from "./gateway.ts";
 import { play } from "./play.ts";
 import { PromiseBroken } from "./promise-broken.ts";
 import type { ChaosReport, Happened } from "./report.ts";
@@ -57,12 +56,12 @@ export async function runChaos(
     await startSimulator({ dir, mqttPort: gateway.mqttPort, devices, rate, durationMs, seed, script }),
   );
   const happened: Happened[] = [];
+  await whenConnected(gateway, simulator, signal);
   const firstMs = performance.now();
   const tell = (text: string): void => {
     happened.push({ at: Date.now(), text });
     say(`${((performance.now() - firstMs) / 1_000).toFixed(1).padStart(6)} s  ${text}`);
   };
-  await whenConnected(gateway.now, simulator, signal);
   const stage = { gateway, destinations: all, disk, tell };
   const devicesCode = await untilDevicesEnd(simulator, gateway, (either) => play(script, stage, either), signal);
   tell("the devices have ended");
@@ -126,23 +125,17 @@ async function settle(
 ): Promise<readonly Figures[]> {
   const startMs = performance.now();
   const sinks = await caughtUp(gateway, signal);
-  const dropped = await readMetric(gateway.now, "broker_publish_messages_dropped");
+  const dropped = await readMetric(gateway, "broker_publish_messages_dropped");
   const waited = ((performance.now() - startMs) / 1_000).toFixed(1);
   tell(
     `every sink has everything, after ${waited} s more; in its last life the gateway kept ${dropped} messages from the frozen subscriber`,
   );
   return sinks
     .filter(({ kind }) => kind === "sink")
-    .map(({ name, lagRecords }): Figures => {
-      const { parked, expired } = gateway.losses.get(name) ?? { parked: 0, expired: 0 };
+    .map(({ name, lagRecords }) => {
+      const { unexplained, ...account } = gateway.account(name);
       const keepsPosition = destinations.find(({ sink }) => sink === name)?.keepsPosition === true;
-      return {
-        sink: name,
-        lag: lagRecords,
-        parked,
-        expired,
-        unexplained: keepsPosition ? undefined : gateway.unexplained(name),
-      };
+      return { sink: name, lag: lagRecords, ...account, unexplained: keepsPosition ? undefined : unexplained };
     });
 }
 

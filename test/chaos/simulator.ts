@@ -5,9 +5,8 @@ import { join } from "node:path";
 import { execPath } from "node:process";
 import { setTimeout as delay } from "node:timers/promises";
 import type { PhaseDefinition } from "../../devices-sim/scenarios/scenario.ts";
-import { readMetric } from "../e2e/observe.ts";
 import { type Finished, run } from "../e2e/tools.ts";
-import type { GatewayProcess } from "../gateway-process.ts";
+import { type ChaosGateway, readMetric } from "./gateway.ts";
 import type { ChaosEvent } from "./script.ts";
 
 export interface SimulatorOptions {
@@ -82,11 +81,20 @@ export async function startSimulator(options: SimulatorOptions): Promise<Simulat
     `export default ${JSON.stringify({ phases: toPhases(script, durationMs) }, undefined, 2)};\n`,
   );
   const { ledger, summary } = filesOf(dir);
-  const args = [
-    ...["--url", `mqtt://127.0.0.1:${mqttPort}`, "--protocol", "5", "--qos", "1", "--no-clean"],
-    ...["--devices", `${devices}`, "--total-rate", `${rate}`, "--ramp", "2s", "--duration", `${durationMs}ms`],
-    ...["--reconnect", "500ms", "--scenario", scenario, "--seed", `${seed}`, "--ledger", ledger],
-  ];
+  const given = {
+    url: `mqtt://127.0.0.1:${mqttPort}`,
+    protocol: 5,
+    qos: 1,
+    devices,
+    "total-rate": rate,
+    ramp: "2s",
+    duration: `${durationMs}ms`,
+    reconnect: "500ms",
+    scenario,
+    seed,
+    ledger,
+  };
+  const args = ["--no-clean", ...Object.entries(given).flatMap(([name, value]) => [`--${name}`, String(value)])];
   const { child, finished } = run(execPath, [launcher, ...args, "--json", summary, "--quiet"]);
   return {
     args,
@@ -107,7 +115,7 @@ export async function startSimulator(options: SimulatorOptions): Promise<Simulat
 
 /** Resolves when the first device is connected: the clock of the script begins. Rejects when the simulator ends before that. */
 export async function whenConnected(
-  gateway: GatewayProcess,
+  gateway: ChaosGateway,
   { finished }: Simulator,
   signal: AbortSignal,
 ): Promise<void> {
