@@ -70,11 +70,24 @@ export async function runChaos(
   say("the gateway has stopped; comparing");
   const verification = await verifyLedger(dir, all, join(dataDir, "rejects.db"), signal);
   const counted = await countAll(all, join(dataDir, "telemetry.db"));
+  const uncounted = all
+    .filter(({ sink, target }) => target === undefined && !counted.some((one) => one.sink === sink))
+    .map(({ sink }) => sink);
   if (keep && disk !== undefined) await cp(dataDir, join(dir, "data"), { recursive: true });
   const summary = JSON.parse(await readFile(filesOf(dir).summary, "utf8")) as Summary;
   const played = script.filter(({ kind }) => kind === "reconnect-storm").length;
   const storms = { played, cut: summary.faults["reconnect-storm"] ?? 0 };
-  return { seed, simulatorArgs: simulator.args, happened, devicesCode, storms, verification, counted, figures };
+  return {
+    seed,
+    simulatorArgs: simulator.args,
+    happened,
+    devicesCode,
+    storms,
+    verification,
+    counted,
+    uncounted,
+    figures,
+  };
 }
 
 async function openDisk(

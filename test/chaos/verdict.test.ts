@@ -36,6 +36,7 @@ const sound: Findings = {
   storms: { played: 1, cut: 10 },
   verification,
   counted: [counted],
+  uncounted: ["kafka"],
   figures: [figures],
 };
 
@@ -71,5 +72,8 @@ test("what a sink has is held against what it must have", () => {
   ]);
   const result = countFound("http", new Set([1, 2, 3]), { offsets, isOnce: false });
   expect(result).toEqual({ sink: "http", expected: 3, found: 3, missing: 1, unknown: 1, again: 2, isOnce: false });
-  expect(toTables({ counted: [result], figures: [] })).toMatch(/^http +3 +3 +1 +1 +2, as "at least once" allows$/m);
+  const tables = toTables({ counted: [result], uncounted: ["mqtt"], figures: [figures] });
+  expect(tables).toMatch(/^http +3 +3 +1 +1 +2, as "at least once" allows$/m);
+  expect(tables).toMatch(/^mqtt: not compared/m);
+  expect(tables).toMatch(/^mqtt +0 +0 +0 +0$/m);
 });

@@ -36,6 +36,8 @@ export interface Findings {
   readonly storms: { readonly played: number; readonly cut: number };
   readonly verification: Verification;
   readonly counted: readonly Counted[];
+  /** Sinks about which only the gateway's figures tell. */
+  readonly uncounted: readonly string[];
   readonly figures: readonly Figures[];
 }
 
@@ -83,7 +85,7 @@ export function findBroken({ devicesCode, storms, verification, counted, figures
 }
 
 /** Two tables, each line with its end. */
-export function toTables({ counted, figures }: Pick<Findings, "counted" | "figures">): string {
+export function toTables({ counted, uncounted, figures }: Pick<Findings, "counted" | "uncounted" | "figures">): string {
   return [
     ...toLines([
       ["by offset", "expected", "found", "missing", "unknown", "again"],
@@ -93,6 +95,7 @@ export function toTables({ counted, figures }: Pick<Findings, "counted" | "figur
         again > 0 && !isOnce ? `${again}, as "at least once" allows` : `${again}`,
       ]),
     ]),
+    ...uncounted.map((sink) => `${sink}: not compared, only the gateway's figures tell`),
     "",
     ...toLines([
       ["by the gateway's figures", "lag", "parked", "expired", "unexplained"],
