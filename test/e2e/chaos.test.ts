@@ -34,6 +34,7 @@ test("a gateway and every sink's server are killed, a disk is full, a subscriber
   expect(stdout).toMatch(/^sink +acknowledged +found +lost +duplicated +reordered +corrupted +spoilt stored$/m);
   for (const sink of ["redis", "http", "influx", "parquet"])
     expect(stdout).toMatch(new RegExp(`^${sink} +\\d+ +\\d+ +0 +0 +`, "m"));
+  expect(stdout).toMatch(/the gateway kept [1-9]\d* messages from the frozen subscriber$/m);
   expect(stdout).toMatch(/^chaos: all zeros, seed \d+$/m);
   expect(await readFile(page, "utf8")).toContain("the gateway says that it holds");
 });
