@@ -34,7 +34,7 @@ export interface Connection {
 }
 
 /** All messages that one COPY reads, CopyDone the last. */
-export type CopyMessages = AsyncIterable<Buffer>;
+type CopyMessages = AsyncIterable<Buffer>;
 
 /** Connects. Rejects with a sentence that names the server. */
 export async function openConnection(settings: ServerSettings, name: string, signal: AbortSignal): Promise<Connection> {
