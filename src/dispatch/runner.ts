@@ -147,12 +147,12 @@ function pass({ reader, cursor }: Pick<RunnerOptions, "reader" | "cursor">): voi
 }
 
 /**
- * Between two batches. When more waits it is taken at the next turn of the event loop: a sink that works synchronously
- * would leave it none, and then no timer writes the cursor and no stop arrives. Otherwise some more is let come together:
- * a sink that syncs each single commit of the journal competes with it for the disk.
+ * Between two batches. When more waits it is taken at once: `isWaiting` has left a turn of the event loop, without which no timer
+ * writes the cursor and no stop arrives. Otherwise some more is let come together: a sink that syncs each single commit of the
+ * journal competes with it for the disk.
  */
 async function rest({ moreFollows }: Chunk, { reader, batch, stopping }: SinkRunnerOptions): Promise<void> {
-  if (moreFollows) return setImmediate();
+  if (moreFollows) return;
   const untilMs = performance.now() + batch.lingerMs;
   for (let leftMs = batch.lingerMs; leftMs > 0; leftMs = untilMs - performance.now()) {
     if (stopping.aborted || reader.lag >= batch.records) break;
