@@ -51,53 +51,81 @@ export default defineGateway({
 });
 `;
 
-export async function openChaosGateway({ dataDir, logDir, calls }: ChaosGatewayOptions): Promise<ChaosGateway> {
-  const options = { dataDir, config: toConfig(calls), mqttPort: await findPort(), env: { SLUICE_LOG_LEVEL: "info" } };
+/** The processes of a gateway, one after the other. */
+interface Lives {
+  /** The last that has run. */
+  readonly process: GatewayProcess | undefined;
+  readonly endedByItself: Promise<never>;
+  /** Rejects when it does not run. */
+  start(): Promise<void>;
+  /** Resolves to its exit code or signal when its log is written; undefined: it was never started. */
+  end(signal: NodeJS.Signals): Promise<number | string | undefined>;
+}
+
+interface LivesOptions extends ChaosGatewayOptions {
+  readonly mqttPort: number;
+}
+
+function createLives({ dataDir, logDir, calls, mqttPort }: LivesOptions): Lives {
+  const options = { dataDir, config: toConfig(calls), mqttPort, env: { SLUICE_LOG_LEVEL: "info" } };
   const ended = Promise.withResolvers<never>();
   ended.promise.catch(() => {}); // told to whoever awaits it
-  const accounts = createAccounts();
   let launched: LaunchedGateway | undefined;
   let life: GatewayProcess | undefined;
   let lives = 0;
   let isTold = false;
+  return {
+    get process() {
+      return life;
+    },
+    endedByItself: ended.promise,
+    async start() {
+      isTold = false;
+      launched = await launchGateway(options);
+      const running = await launched.running.catch((cause: unknown) => {
+        throw new PromiseBroken(`the gateway does not start: ${String(cause)}`);
+      });
+      void running.ended.then((code) => {
+        if (!isTold) ended.reject(new PromiseBroken(`the gateway ended by itself with ${code}`));
+      });
+      life = running;
+      lives += 1;
+    },
+    async end(signal) {
+      isTold = true;
+      const code = await launched?.end(signal);
+      const lines = life?.log.map((line) => `${JSON.stringify(line)}\n`) ?? [];
+      await writeFile(join(logDir, `gateway-${lives}.log`), lines.join(""));
+      return code;
+    },
+  };
+}
+
+export async function openChaosGateway(given: ChaosGatewayOptions): Promise<ChaosGateway> {
+  const mqttPort = await findPort();
+  const lives = createLives({ ...given, mqttPort });
+  const accounts = createAccounts();
 
   async function start(): Promise<void> {
-    isTold = false;
-    launched = await launchGateway(options);
-    const running = await launched.running.catch((cause: unknown) => {
-      throw new PromiseBroken(`the gateway does not start: ${String(cause)}`);
-    });
-    void running.ended.then((code) => {
-      if (!isTold) ended.reject(new PromiseBroken(`the gateway ended by itself with ${code}`));
-    });
-    life = running;
-    lives += 1;
+    await lives.start();
     accounts.beginLife();
     await gateway.look();
   }
 
-  async function end(signal: NodeJS.Signals): Promise<number | string | undefined> {
-    isTold = true;
-    const code = await launched?.end(signal);
-    const lines = life?.log.map((line) => `${JSON.stringify(line)}\n`) ?? [];
-    await writeFile(join(logDir, `gateway-${lives}.log`), lines.join(""));
-    return code;
-  }
-
   const gateway: ChaosGateway = {
-    mqttPort: options.mqttPort,
+    mqttPort,
     account: (sink) => accounts.of(sink),
-    endedByItself: ended.promise,
+    endedByItself: lives.endedByItself,
     async kill(downMs, signal) {
       await gateway.look();
-      await end("SIGKILL");
+      await lives.end("SIGKILL");
       await delay(downMs, undefined, { signal });
       await start();
     },
     async ask(path) {
       try {
-        if (life === undefined) throw new TypeError("it has never run");
-        return await life.fetch(path);
+        if (lives.process === undefined) throw new TypeError("it has never run");
+        return await lives.process.fetch(path);
       } catch (cause) {
         throw new PromiseBroken(`the gateway does not answer ${path}: ${String(cause)}`);
       }
@@ -110,11 +138,11 @@ export async function openChaosGateway({ dataDir, logDir, calls }: ChaosGatewayO
     },
     async stop() {
       await gateway.look();
-      const code = await end("SIGTERM");
+      const code = await lives.end("SIGTERM");
       if (code !== 0) throw new PromiseBroken(`the gateway was told to stop, and ended with ${code}`);
     },
     async [Symbol.asyncDispose]() {
-      await end("SIGKILL");
+      await lives.end("SIGKILL");
     },
   };
   try {
