@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { appendFileSync } from "node:fs";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { appendFileSync, existsSync } from "node:fs";
+import { copyFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -49,6 +49,25 @@ test("a broker whose certificate nobody vouches for is a clear error and exit co
     expect(code).toBe(1);
   } finally {
     broker.close();
+    await rm(dir, { recursive: true });
+  }
+});
+
+test("a key that is not that of its device's certificate is exit code 2, with both files, before anything begins", async () => {
+  const dir = await mkdtemp(join(tmpdir(), "sluice-sim-"));
+  try {
+    const { issue } = await makeCertificates(dir);
+    const [first, second] = [await issue("sim-000001"), await issue("sim-000002")];
+    await copyFile(first.key, second.key);
+    const own = ["--cert", join(dir, "{device}.crt"), "--key", join(dir, "{device}.key"), "--devices", "2"];
+    const ledger = join(dir, "ledger");
+    const { code, stderr } = await spawnSim("--url", "mqtts://127.0.0.1", ...own, "--ledger", ledger).result;
+    expect(stderr).toBe(
+      `error: cannot use ${second.cert} with ${second.key}: the key is not that of the certificate\n`,
+    );
+    expect(code).toBe(2);
+    expect(existsSync(ledger)).toBe(false);
+  } finally {
     await rm(dir, { recursive: true });
   }
 });
