@@ -3,7 +3,7 @@
 import { Socket } from "node:net";
 import type { Client } from "pg";
 import { createReadingsReader, PAGE, type ReadingsTable, type StoredReading } from "./readings-table.ts";
-import type { Source } from "./row.ts";
+import { toIncomparableTable, type Source } from "./row.ts";
 
 /** A server that says nothing for so long is not there. */
 const SILENCE_MS = 60_000;
@@ -13,6 +13,11 @@ const NEXT_GATEWAY = "SELECT min(gateway) AS gateway FROM readings WHERE gateway
 const NEXT_ROWS = `SELECT "offset"::float8, (extract(epoch FROM received_at) * 1000)::float8 AS received_at, device,
   data::text AS data FROM readings WHERE gateway = $1 AND "offset" > $2
   ORDER BY "offset" FETCH FIRST ${PAGE} ROWS WITH TIES`;
+
+/** A table of another layout, when there is none that can be read. */
+const OTHER_LAYOUT = `SELECT table_name FROM information_schema.columns WHERE to_regclass('readings') IS NULL
+  AND table_schema = ANY (current_schemas(false)) AND column_name = 'rest'
+  AND (table_name = 'metrics' OR table_name LIKE 'readings!_%' ESCAPE '!') ORDER BY table_name LIMIT 1`;
 
 export function openPostgres(url: string): Source {
   let client: Client | undefined;
@@ -40,11 +45,20 @@ export function openPostgres(url: string): Source {
     return connecting;
   }
 
+  async function openTable(): Promise<ReadingsTable> {
+    const connected = (client ??= await connect());
+    const { rows } = await connected.query<{ readonly table_name: string }>(OTHER_LAYOUT);
+    if (rows[0] !== undefined) throw toIncomparableTable(rows[0].table_name);
+    return tableOf(connected);
+  }
+
   return {
     once: true,
     async *read() {
-      client ??= await connect();
-      yield* readNew(tableOf(client));
+      yield* readNew(await openTable());
+    },
+    async check() {
+      await openTable();
     },
     // Also when the server is frozen: it is not asked.
     [Symbol.asyncDispose]() {

@@ -3,7 +3,7 @@
 import { existsSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import { createReadingsReader, PAGE, type ReadingsTable, type StoredReading } from "./readings-table.ts";
-import type { Source } from "./row.ts";
+import { toIncomparableTable, type Source } from "./row.ts";
 
 const BUSY_MS = 5000;
 
@@ -12,15 +12,31 @@ const NEXT_GATEWAY = "SELECT min(gateway) AS gateway FROM readings WHERE gateway
 const NEXT_ROWS = `SELECT "offset", received_at, device, data FROM readings WHERE gateway = ? AND "offset" > ?
   ORDER BY "offset" LIMIT ${PAGE}`;
 
+/** A table of another layout, when there is none that can be read. */
+const OTHER_LAYOUT = `SELECT tables.name FROM sqlite_schema AS tables JOIN pragma_table_info(tables.name) AS columns
+  WHERE tables.type = 'table' AND columns.name = 'rest' AND (tables.name = 'metrics' OR tables.name LIKE 'readings!_%' ESCAPE '!')
+  AND NOT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'readings') ORDER BY tables.name LIMIT 1`;
+
 export function openSqlite(path: string): Source {
   let db: DatabaseSync | undefined;
   const readNew = createReadingsReader();
+
+  function openFile(): DatabaseSync {
+    if (db === undefined && !existsSync(path)) throw new Error("there is no such file");
+    db ??= new DatabaseSync(path, { readOnly: true, timeout: BUSY_MS });
+    const other = db.prepare(OTHER_LAYOUT).get()?.["name"];
+    if (other !== undefined) throw toIncomparableTable(String(other));
+    return db;
+  }
+
   return {
     once: true,
     async *read() {
-      if (db === undefined && !existsSync(path)) throw new Error("there is no such file");
-      db ??= new DatabaseSync(path, { readOnly: true, timeout: BUSY_MS });
-      yield* readNew(tableOf(db));
+      yield* readNew(tableOf(openFile()));
+    },
+    // oxlint-disable-next-line typescript/require-await -- a throw must be a rejection
+    async check() {
+      openFile();
     },
     [Symbol.asyncDispose]() {
       db?.close();

@@ -5,6 +5,7 @@ import { copyFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { text } from "node:stream/consumers";
 import { createServer as createTlsServer } from "node:tls";
 import { fileURLToPath } from "node:url";
@@ -269,6 +270,35 @@ test("--ledger and --verify: the summary has what became of the run, and the com
     const again = await spawnSim(...url, ...fleet, ...proof).result;
     expect(again).toMatchObject({ code: 1, stdout: "" });
     expect(again.stderr).toBe(`error: ${join(dir, "ledger")} has the ledger of another run: give another folder\n`);
+  } finally {
+    await rm(dir, { recursive: true });
+  }
+});
+
+test("a sink that cannot be compared is exit code 2: before a run, after it with its summary, and with the command `verify`", async () => {
+  await using broker = await openBroker();
+  const dir = await mkdtemp(join(tmpdir(), "sluice-sim-"));
+  try {
+    const path = join(dir, "t.db");
+    // The gateway makes its table with the first message.
+    broker.aedes.once("publish", () => {
+      using db = new DatabaseSync(path);
+      db.exec("CREATE TABLE readings_climate (gateway TEXT, rest TEXT)");
+    });
+    const fleet = ["--devices", "2", "--ramp", "10ms", "--rate", "50", "--count", "3", "--invalid", "0"];
+    const url = ["--url", `mqtt://127.0.0.1:${broker.port}`];
+    const proof = (ledger: string) => ["--ledger", join(dir, ledger), "--verify", `sqlite:${path}`];
+    const told = `error: sqlite:${path}: the table readings_climate has the layout wide, in which no reading is whole: only the layout document can be compared\n`;
+    const first = await spawnSim(...url, ...fleet, ...proof("one"), "--json").result;
+    expect(JSON.parse(first.stdout)).toMatchObject({ acknowledged: 6 });
+    expect(first.stderr).toContain(told);
+    expect(first.code).toBe(2);
+    const { length } = broker.arrivals;
+    expect(await spawnSim(...url, ...fleet, ...proof("two")).result).toEqual({ code: 2, stderr: told, stdout: "" });
+    expect(broker.arrivals).toHaveLength(length);
+    expect(existsSync(join(dir, "two"))).toBe(false);
+    const later = await spawnSim("verify", "--ledger", join(dir, "one"), `sqlite:${path}`, "--quiet").result;
+    expect(later).toEqual({ code: 2, stderr: told, stdout: "" });
   } finally {
     await rm(dir, { recursive: true });
   }
