@@ -10,7 +10,9 @@ import { loadProfile } from "./profiles/load.ts";
 import { parseOptions, type OutputOptions, type SimOptions, type VerifyOptions } from "./options.ts";
 import { openLive } from "./report/live.ts";
 import { describeMachine } from "./report/machine.ts";
+import { toLedgerPage } from "./report/ledger-page.ts";
 import { toPage } from "./report/page.ts";
+import { readRecordedRun } from "./report/recorded-run.ts";
 import { toExitCode, toText } from "./report/summary.ts";
 import { parseVerifyOptions } from "./verify/options.ts";
 import { toVerificationText } from "./verify/report.ts";
@@ -81,8 +83,12 @@ async function openMetrics(fleet: Fleet, output: OutputOptions): Promise<AsyncDi
 
 /** `sluice-sim verify`. Resolves to the exit code. */
 async function runVerify(request: VerifyRequest, output: OutputOptions): Promise<number> {
+  await checkFolders(output);
   const verification = await compare(request, output);
   await report(verification, toVerificationText(verification), output);
+  if (output.html !== undefined) {
+    await writeFile(output.html, await toLedgerPage(request.dir, await readRecordedRun(request.dir), verification));
+  }
   return verification.kept ? 0 : 1;
 }
 

@@ -264,8 +264,14 @@ test("--ledger and --verify: the summary has what became of the run, and the com
     const sink = { sink: `ndjson:${lines}`, acknowledged: 6, found: 5, lost: 1 };
     expect(JSON.parse(first.stdout)).toMatchObject({ acknowledged: 6, verification: { kept: false, sinks: [sink] } });
     expect(first.code).toBe(1);
-    const later = await spawnSim("verify", "--ledger", join(dir, "ledger"), `ndjson:${lines}`).result;
+    const page = join(dir, "verified.html");
+    const args = ["--ledger", join(dir, "ledger"), `ndjson:${lines}`, "--html", page];
+    const later = await spawnSim("verify", ...args).result;
     expect(later.stdout).toContain("A PROMISE WAS BROKEN.");
+    const html = await readFile(page, "utf8");
+    expect(html).toContain("<h1>2 simulated devices</h1>");
+    expect(html).toContain("A promise was broken.");
+    expect(html).toContain("Time to PUBACK");
     expect(later.code).toBe(1);
     const again = await spawnSim(...url, ...fleet, ...proof).result;
     expect(again).toMatchObject({ code: 1, stdout: "" });
