@@ -42,7 +42,8 @@ test("a broker whose certificate nobody vouches for is a clear error and exit co
   try {
     await once(broker, "listening");
     const { port } = broker.address() as AddressInfo;
-    const { code, stderr } = await spawnSim("--url", `mqtts://127.0.0.1:${port}`, "--give-up", "10m").result;
+    const url = ["--url", `mqtts://127.0.0.1:${port}`, "--devices", "1"];
+    const { code, stderr } = await spawnSim(...url, "--give-up", "10m").result;
     expect(stderr).toContain(
       `error: no device can connect to mqtts://127.0.0.1:${port}: sim-000001: unable to verify the first certificate`,
     );
