@@ -7,6 +7,7 @@ import { setImmediate as turn, setTimeout as sleep } from "node:timers/promises"
 import { openJournal } from "../src/journal/journal.ts";
 import { startGateway, type GatewayProcess } from "../test/gateway-process.ts";
 import { readCpuSeconds, readThreadSeconds, toThreadSeconds } from "./process-stats.ts";
+import { toPlace } from "./sinks-target.ts";
 import { targets } from "./sinks-targets.ts";
 import { makeEntries } from "./sinks-turn.ts";
 import type { TurnResult } from "./sinks-turn.ts";
@@ -37,7 +38,7 @@ export async function measureDrain(options: DrainOptions, signal: AbortSignal): 
   const server = target.start === undefined ? undefined : stack.use(await target.start());
   const gateway = await startGateway({
     dataDir,
-    config: toConfig(target.call({ dir, port: server?.port ?? 0 })),
+    config: toConfig(target.call(toPlace(dir, server))),
     env: { SLUICE_LOG_LEVEL: "info" },
   });
   stack.defer(async () => void (await gateway.end("SIGTERM")));

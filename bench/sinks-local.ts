@@ -9,7 +9,7 @@ import { sqlite } from "../src/sinks/sqlite.ts";
 import { stdout } from "../src/sinks/stdout.ts";
 import { toLine, toLines, toRow, type Target } from "./sinks-target.ts";
 
-const createSqliteTarget = (name: string, index: "device" | "none"): Target => ({
+const createSqliteTarget = (name: string, index: "device" | "time" | "none"): Target => ({
   name,
   packages: ["sqlite"],
   sink: ({ dir }) => sqlite({ path: join(dir, "telemetry.db"), index }),
@@ -19,7 +19,8 @@ const createSqliteTarget = (name: string, index: "device" | "none"): Target => (
     db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
       CREATE TABLE readings (gateway TEXT, "offset" INTEGER, stream TEXT, device TEXT, topic TEXT, time INTEGER,
         received_at INTEGER, data TEXT, PRIMARY KEY (gateway, "offset"))`);
-    if (index === "device") db.exec("CREATE INDEX by_device ON readings (stream, device, time)");
+    if (index !== "none")
+      db.exec(`CREATE INDEX by_${index} ON readings (${index === "time" ? "time" : "device, time"})`);
     const insert = db.prepare("INSERT OR IGNORE INTO readings VALUES (?, ?, ?, ?, ?, ?, ?, ?)");
     const row = (entry: Entry): unknown => insert.run(...Object.values(toRow(entry)));
     return {
@@ -101,6 +102,7 @@ const stdoutTarget: Target = {
 
 export const localTargets: readonly Target[] = [
   createSqliteTarget("sqlite", "device"),
+  createSqliteTarget("sqlite by time", "time"),
   createSqliteTarget("sqlite without index", "none"),
   ndjsonTarget,
   parquetTarget,

@@ -17,7 +17,7 @@ import { startMosquitto } from "../test/servers/mosquitto.ts";
 import { startNats } from "../test/servers/nats.ts";
 import { startPostgres } from "../test/servers/postgres.ts";
 import { startRedis } from "../test/servers/redis.ts";
-import { toData, toLine, toLines, toRow, type Target } from "./sinks-target.ts";
+import { toData, toLine, toLines, toRow, type Place, type Target } from "./sinks-target.ts";
 
 const redisTarget: Target = {
   name: "redis",
@@ -186,19 +186,27 @@ const toValues = (entry: Entry): readonly unknown[] => {
   return [...Object.values(row), new Date(time), new Date(receivedAt)];
 };
 
+/** Its Unix socket, which is what a database on the same machine is reached by. */
+const toSocket = ({ serverDir, port }: Place) => ({
+  host: serverDir,
+  port,
+  user: "postgres",
+  database: "postgres",
+});
+
 const postgresTarget: Target = {
   name: "postgres",
   packages: ["pg"],
-  start: () => startPostgres({ settings: ["shared_buffers=256MB", "max_wal_size=4GB"] }),
-  sink: ({ port }) => postgres({ port, user: "postgres", database: "postgres" }),
-  call: ({ port }) => `postgres({ port: ${port}, user: "postgres", database: "postgres" })`,
-  async naive({ port }) {
+  start: () => startPostgres({ settings: ["fsync=on", "shared_buffers=256MB", "max_wal_size=4GB"] }),
+  sink: (place) => postgres(toSocket(place)),
+  call: (place) => `postgres(${JSON.stringify(toSocket(place))})`,
+  async naive(place) {
     const { Client } = await import("pg");
-    const client = new Client({ host: "127.0.0.1", port, user: "postgres", database: "postgres" });
+    const client = new Client(toSocket(place));
     await client.connect();
     await client.query(`CREATE TABLE naive (gateway text, "offset" bigint, stream text, device text, topic text,
       time timestamptz, received_at timestamptz, data jsonb, PRIMARY KEY (gateway, "offset"));
-      CREATE INDEX ON naive (stream, device, time)`);
+      CREATE INDEX ON naive (device, time)`);
     const insert = (entries: readonly Entry[]): Promise<unknown> => {
       const values = entries.flatMap(toValues);
       const places = entries.map(

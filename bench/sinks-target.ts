@@ -2,6 +2,7 @@
 
 import type { Entry, Reading } from "../src/reading.ts";
 import type { SinkDefinition } from "../src/sinks/sink.ts";
+import type { Server } from "../test/servers/server.ts";
 
 /** Where a turn writes; everything in it is new. */
 export interface Place {
@@ -9,6 +10,8 @@ export interface Place {
   readonly dir: string;
   /** Of the server on 127.0.0.1; 0: there is none. */
   readonly port: number;
+  /** The server's own folder, where its Unix socket is if it has one. */
+  readonly serverDir: string;
 }
 
 /** The library used naively. */
@@ -22,7 +25,7 @@ export interface Target {
   readonly name: string;
   /** Whose versions are part of what is measured. */
   readonly packages: readonly string[];
-  readonly start?: () => Promise<AsyncDisposable & { readonly port: number }>;
+  readonly start?: () => Promise<AsyncDisposable & Pick<Server, "port"> & Partial<Pick<Server, "dir">>>;
   readonly sink: (place: Place) => SinkDefinition;
   readonly naive: (place: Place) => Promise<Naive>;
   /** `naive` has no single rows. */
@@ -30,6 +33,13 @@ export interface Target {
   /** The sink as a configuration says it, when a journal is to be drained into it. */
   readonly call?: (place: Place) => string;
 }
+
+/** A place for a turn in an empty folder. */
+export const toPlace = (dir: string, server: { readonly port: number; readonly dir?: string } | undefined): Place => ({
+  dir,
+  port: server?.port ?? 0,
+  serverDir: server?.dir ?? "",
+});
 
 /** The columns that all of them have. */
 export const toRow = ({ offset, reading }: Entry) => ({

@@ -1,3 +1,4 @@
+import { setImmediate } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { runSink } from "../../src/dispatch/runner.ts";
 import { toOffset } from "../../src/reading.ts";
@@ -128,8 +129,8 @@ test("what a sink holds back is made durable by an empty batch when what followe
     if (batch.moreFollows === true) seek(100);
     return toHeld(batch);
   });
-  expect(batches).toEqual([2, 2, 0]);
-  expect(result).toMatchObject({ commits: [100], counts: [{ delivered: 4 }] });
+  expect(batches).toEqual([2, 0]);
+  expect(result).toMatchObject({ commits: [100], counts: [{ delivered: 2 }] });
 });
 
 test("what a sink holds back comes again when a later batch fails, and is counted once", async () => {
@@ -161,14 +162,24 @@ test("a sink that holds back the last batch has failed", async () => {
   expect(result).toMatchObject({ commits: [1], failures: ["the sink holds a batch that is the last"] });
 });
 
-test("while a sink writes, the next batch is read, and no more than that", async () => {
+test("while a sink waits for its server, the next batch is read, and no more than that", async () => {
+  const reads: number[] = [];
+  await run(9, async (_batch, _stop, _seek, position) => {
+    for (let turns = 0; turns < 5; turns += 1) await setImmediate();
+    reads.push(position());
+    return { kind: "all" };
+  });
+  expect(reads).toEqual([4, 6, 8, 9, 9]);
+});
+
+test("nothing is read ahead of a sink that works in the thread itself", async () => {
   const reads: number[] = [];
   await run(9, async (_batch, _stop, _seek, position) => {
     await Promise.resolve();
     reads.push(position());
     return { kind: "all" };
   });
-  expect(reads).toEqual([4, 6, 8, 9, 9]);
+  expect(reads).toEqual([2, 4, 6, 8, 9]);
 });
 
 describe("a sink that holds what it has for longer", () => {

@@ -77,9 +77,10 @@ describe("the sqlite sink", () => {
   });
 
   test.each([
-    ["device", ["readings_by_device"]],
-    ["none", []],
-  ])("makes its table with index %s", async (index, names) => {
+    ["device", ["readings_by_device"], "device,time"],
+    ["time", ["readings_by_time"], "time"],
+    ["none", [], null],
+  ])("makes its table with index %s", async (index, names, columns) => {
     const context = await openContext();
     await using sink = await openSink(context, undefined, index);
     await sink.write(makeBatch([7]), never);
@@ -87,6 +88,10 @@ describe("the sqlite sink", () => {
       "SELECT name FROM pragma_index_list('readings') WHERE origin = 'c'",
     );
     expect(made.all().map(({ name }) => name)).toEqual(names);
+    const columnsOf = openReader(fileOf(context)).prepare(
+      "SELECT group_concat(name) AS columns FROM pragma_index_info(?)",
+    );
+    expect(columnsOf.get(names[0] ?? "")).toEqual({ columns });
   });
 
   test("can be read by another process while it writes, with SQLite's JSON functions", async () => {

@@ -91,7 +91,7 @@ describe("a schema for one shape", () => {
       }),
       { numRuns: 5000 },
     );
-    expect(taken).toBeGreaterThan(100);
+    expect(taken).toBeGreaterThan(20);
   });
 
   const climate = z.looseObject({ seq: z.int(), metrics: z.record(z.string(), z.number()) });

@@ -24,14 +24,17 @@ export interface Connection {
   query(text: string, values?: readonly unknown[]): Promise<readonly Row[]>;
   /**
    * Sends statements and, without waiting, what each COPY … FROM STDIN among them reads: one round trip, and one transaction
-   * that is rolled back as a whole when one of them fails.
+   * that is rolled back as a whole when one of them fails. What a copy throws fails it too, and is what this rejects with.
    */
-  run(statements: readonly string[], copies?: readonly Buffer[]): Promise<void>;
+  run(statements: readonly string[], copies?: readonly CopyMessages[]): Promise<void>;
   /** Rejects with a sentence for the operator; when the signal aborts, with its reason, and the connection is gone then. */
   during<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T>;
   /** Waiting calls reject. */
   readonly destroy: () => void;
 }
+
+/** All messages that one COPY reads, CopyDone the last. */
+type CopyMessages = AsyncIterable<Buffer>;
 
 /** Connects. Rejects with a sentence that names the server. */
 export async function openConnection(settings: ServerSettings, name: string, signal: AbortSignal): Promise<Connection> {
@@ -88,23 +91,48 @@ interface Settle {
 }
 
 /** What the library asks of a query of one's own. */
-function toSubmittable(text: string, copies: readonly Buffer[], { resolve, reject }: Settle): Submittable {
+function toSubmittable(text: string, copies: readonly CopyMessages[], { resolve, reject }: Settle): Submittable {
+  let isOver = false;
+  let failure: unknown;
+  const settle = (cause?: unknown): void => {
+    isOver = true;
+    if (failure === undefined && cause === undefined) resolve();
+    else reject(failure ?? cause);
+  };
+  /** The server reads on where it needs it, and passes over what a failed statement has left. */
+  async function feed(stream: Wire["stream"]): Promise<void> {
+    try {
+      for (const messages of copies) {
+        for await (const bytes of messages) {
+          // The next query may have begun, which would take it for its own.
+          if (isOver) return;
+          stream.write(bytes);
+          stream.uncork();
+        }
+      }
+    } catch (cause) {
+      failure = cause;
+      if (!isOver) stream.write(COPY_FAIL);
+    }
+    stream.uncork();
+  }
   return {
     submit(wire: Wire) {
       wire.stream.cork();
       wire.query(text);
-      // The server reads on where it needs it, and passes over what a failed statement has left.
-      for (const messages of copies) wire.stream.write(messages);
-      wire.stream.uncork();
+      void feed(wire.stream);
     },
-    handleReadyForQuery: resolve,
-    handleError: reject,
+    handleReadyForQuery: () => settle(),
+    handleError: settle,
     handleCopyInResponse: ignore,
     handleCommandComplete: ignore,
     handleRowDescription: ignore,
     handleDataRow: ignore,
   } as Submittable;
 }
+
+/** CopyFail, with an empty reason. */
+const COPY_FAIL = Buffer.from([0x66, 0, 0, 0, 5, 0]);
 
 function ignore(): void {}
 

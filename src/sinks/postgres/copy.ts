@@ -1,8 +1,10 @@
 // Rows in the binary format of COPY, as the messages that carry them:
 //
-//   CopyData   "d" | length i32 | signature 11 | flags i32 | header extension length i32 | rows | i16 -1
+//   CopyData   "d" | length i32 | signature 11 | flags i32 | header extension length i32
+//   CopyData   "d" | length i32 | rows; as many of these as there are
 //     row      number of cells i16 | cells
 //     cell     length i32, -1 for NULL | bytes
+//   CopyData   "d" | length i32 | i16 -1
 //   CopyDone   "c" | length i32
 //
 // https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.9.4, …/protocol-message-formats.html; all big-endian, a length
@@ -11,24 +13,25 @@
 import { unreachable } from "../../errors.ts";
 import type { Cells, ColumnType } from "../layout/table.ts";
 
-const HEAD = Buffer.from("d\0\0\0\0PGCOPY\n\u00ff\r\n\0\0\0\0\0\0\0\0\0", "latin1");
-const DONE = Buffer.from([0xff, 0xff, 0x63, 0, 0, 0, 4]);
+const HEAD = Buffer.from("d\0\0\0\u0017PGCOPY\n\u00ff\r\n\0\0\0\0\0\0\0\0\0", "latin1");
+const END = Buffer.from([0x64, 0, 0, 0, 6, 0xff, 0xff, 0x63, 0, 0, 0, 4]);
+/** "d" and the length. */
+const MESSAGE_HEAD_BYTES = 5;
 /** What timestamps count from, 2000-01-01, in milliseconds since 1970. */
 const EPOCH_MS = 946_684_800_000;
 const JSONB_VERSION = 1;
-const FIRST_BYTES = 64 * 1024;
+const FIRST_BYTES = 128 * 1024;
 
 export interface CopyRows {
-  /** Rows since the last `clear`. */
-  readonly rows: number;
+  /** Of the rows since the last `take`. */
+  readonly bytes: number;
   /**
    * Adds a row. undefined: it was added. A string names the column that PostgreSQL can never store, because a text of it has
    * U+0000 or half of a surrogate pair; the row was not added.
    */
   add(cells: Cells): string | undefined;
-  /** CopyData and CopyDone with all rows. Valid until the next `clear`. */
-  finish(): Buffer;
-  clear(): void;
+  /** CopyData with the rows since the last call, and at the end CopyDone. */
+  take(isLast: boolean): Buffer;
 }
 
 /** JSON.stringify writes \u for control characters and halves of surrogate pairs only. */
@@ -37,8 +40,9 @@ const unwritableInJson = /(?<!\\)(?:\\\\)*\\u(?:0000|d[89a-f])/;
 export function createCopyRows(columns: readonly { readonly name: string; readonly type: ColumnType }[]): CopyRows {
   const types = columns.map(({ type }) => type);
   let bytes = Buffer.allocUnsafeSlow(FIRST_BYTES);
-  let at = HEAD.copy(bytes);
-  let rows = 0;
+  /** Of the message with the rows. */
+  let start = HEAD.copy(bytes);
+  let at = start + MESSAGE_HEAD_BYTES;
 
   function reserve(more: number): void {
     if (at + more <= bytes.length) return;
@@ -107,32 +111,35 @@ export function createCopyRows(columns: readonly { readonly name: string; readon
   }
 
   return {
-    get rows() {
-      return rows;
+    get bytes() {
+      return at;
     },
     add(cells) {
-      const start = at;
+      const rowAt = at;
       // Of what is no text.
       reserve(2 + types.length * 12);
       at = bytes.writeInt16BE(types.length, at);
       for (const [index, type] of types.entries()) {
         reserve((types.length - index) * 12);
         if (addCell(cells[index] ?? null, type)) continue;
-        at = start;
+        at = rowAt;
         return columns[index]?.name ?? "";
       }
-      rows += 1;
       return undefined;
     },
-    finish() {
-      reserve(DONE.length);
-      const end = at + DONE.copy(bytes, at);
-      bytes.writeInt32BE(at + 2 - 1, 1);
-      return bytes.subarray(0, end);
-    },
-    clear() {
-      at = HEAD.length;
-      rows = 0;
+    take(isLast) {
+      bytes.write("d", start, "latin1");
+      bytes.writeInt32BE(at - start - 1, start + 1);
+      if (isLast) {
+        reserve(END.length);
+        at += END.copy(bytes, at);
+      }
+      const taken = bytes.subarray(0, at);
+      // What was taken is on its way, and must stay as it is.
+      bytes = Buffer.allocUnsafeSlow(FIRST_BYTES);
+      start = 0;
+      at = MESSAGE_HEAD_BYTES;
+      return taken;
     },
   };
 }

@@ -3,7 +3,7 @@
 //   sluice_cursor   gateway text, sink text, offset bigint: everything below it has been written; key (gateway, sink)
 //   and the tables of the layout (../layout), by default
 //   readings        gateway text, offset bigint, received_at timestamptz, time timestamptz, stream text, device text,
-//                   topic text, data jsonb; key (gateway, offset, received_at), index (stream, device, time)
+//                   topic text, data jsonb; key (gateway, offset, received_at), index (device, time)
 //
 // A batch is one message to the server and one round trip: the position is moved if it is where this sink has left it, and
 // the rows follow as binary COPY. ADR 13 has the measurements.
@@ -59,10 +59,10 @@ type PostgresSettings = z.output<typeof postgresSettings>;
 export const postgres = defineSink({
   type: "postgres",
   settings: postgresSettings,
-  batch: { records: 10_000 },
+  batch: { records: 5_000 },
   reference: {
     writes:
-      "Into tables of a PostgreSQL database, which are made when they are missing. By default one table `readings` has a row for each reading: `gateway`, `offset`, `received_at` and `time` (`timestamptz`), `stream`, `device`, `topic` and `data` (`jsonb`), with the key (`gateway`, `offset`, `received_at`) and an index on (`stream`, `device`, `time`). `sluice_cursor` holds the position of each sink.",
+      "Into tables of a PostgreSQL database, which are made when they are missing. By default one table `readings` has a row for each reading: `gateway`, `offset`, `received_at` and `time` (`timestamptz`), `stream`, `device`, `topic` and `data` (`jsonb`), with the key (`gateway`, `offset`, `received_at`) and an index on (`device`, `time`). `sluice_cursor` holds the position of each sink.",
     once: "Exactly once: the rows of a batch and the position behind them are one transaction. A transaction of an earlier connection that is still under way, or a second gateway with the same id, cannot write after this one: the position must be where this sink has left it. A replay adds only rows that are not there.",
     notes: [
       "Partitions: each UTC day of `received_at`, the time of arrival, has one, such as `readings_p20261129`, made with its first reading. Not of `time`, which is what devices say: a few wrong clocks would make partitions for 1970 and 2099, and dropping old ones would take what has just arrived. To keep 30 days, drop or detach older partitions. A query on `time` looks into every partition by its index; with a condition on `received_at` too it looks into those days only. Partitions that you make yourself, for other ranges or by another tool, are used as they are.",

@@ -1,5 +1,6 @@
 // Writes entries as one transaction: the position, and rows into the table of each stream.
 
+import { setImmediate } from "node:timers/promises";
 import type { Entry, Offset } from "../../reading.ts";
 import type { Table } from "../layout/table.ts";
 import type { RefusedEntry, Written } from "../sink.ts";
@@ -25,6 +26,20 @@ interface Stored {
   readonly move?: { readonly from: Offset | undefined; readonly to: Offset };
 }
 
+/** Sent as soon as there is so much of it: the server reads it while the next is encoded. */
+const CHUNK_BYTES = 96 * 1024;
+
+/** Entries that PostgreSQL can never store. */
+class Unwritable extends Error {
+  override readonly name = "Unwritable";
+  readonly refused: readonly [RefusedEntry, ...RefusedEntry[]];
+
+  constructor(refused: readonly [RefusedEntry, ...RefusedEntry[]]) {
+    super("entries cannot be stored");
+    this.refused = refused;
+  }
+}
+
 /** Rejects with what the server says, or with a SinkError. */
 export function createStore({
   connection,
@@ -32,66 +47,66 @@ export function createStore({
   settings: { schema },
   sink,
 }: StoreOptions): (stored: Stored) => Promise<Written> {
-  const all = [...new Set(tables.values())].map((table) => ({ table, rows: createCopyRows(table.columns) }));
-  const copies = new Map([...tables].map(([stream, table]) => [stream, all.find((one) => one.table === table)]));
-
-  function encode({ gateway, entries }: Stored): (Written & { readonly kind: "except" }) | undefined {
-    for (const { rows } of all) rows.clear();
-    const refused: RefusedEntry[] = [];
-    for (const entry of entries) {
-      const reason = addEntry(gateway, entry, copies.get(entry.reading.stream));
-      if (reason !== undefined) refused.push({ offset: entry.offset, reason });
-    }
-    const [first, ...others] = refused;
-    return first === undefined ? undefined : { kind: "except", refused: [first, ...others] };
-  }
-
   /** Only what is not there yet when `ifNew`: slower. */
-  function run({ gateway, move }: Stored, ifNew: boolean): Promise<void> {
-    const used = all.filter(({ rows }) => rows.rows > 0);
+  function run({ gateway, move }: Stored, used: ReadonlyMap<Table, readonly Entry[]>, ifNew: boolean): Promise<void> {
     return connection.run(
       [
         ...limits,
         ...(move === undefined ? [] : [toMove(cursorsIn(schema), [gateway, sink], move)]),
-        ...used.flatMap(({ table }, index) => (ifNew ? toAdd(schema, table, index) : [toCopy(schema, table)])),
+        ...[...used.keys()].flatMap((table, index) => (ifNew ? toAdd(schema, table, index) : [toCopy(schema, table)])),
       ],
-      used.map(({ rows }) => rows.finish()),
+      [...used].map(([table, entries]) => encode(gateway, table, entries)),
     );
   }
 
-  async function makePartitions({ entries }: Stored): Promise<void> {
-    for (const { table } of all) {
-      const times = entries.filter(({ reading }) => tables.get(reading.stream) === table);
-      if (times.length === 0) continue;
-      await connection.run(
-        toPartitions(
-          schema,
-          table.name,
-          times.map(({ reading }) => reading.receivedAt),
-        ),
-      );
+  async function makePartitions(used: ReadonlyMap<Table, readonly Entry[]>): Promise<void> {
+    for (const [table, entries] of used) {
+      const times = entries.map(({ reading }) => reading.receivedAt);
+      await connection.run(toPartitions(schema, table.name, times));
     }
   }
 
   return async (stored) => {
-    const except = encode(stored);
-    if (except !== undefined) return except;
+    const used = Map.groupBy(stored.entries, ({ reading }) => {
+      const table = tables.get(reading.stream);
+      if (table === undefined) throw new Error(`stream ${reading.stream} is none of those that the sink was told of`);
+      return table;
+    });
     let ifNew = stored.move === undefined;
     for (let attempt = 1; ; attempt += 1) {
       try {
-        await run(stored, ifNew);
+        await run(stored, used, ifNew);
         return { kind: "all" };
       } catch (cause) {
+        if (cause instanceof Unwritable) return { kind: "except", refused: cause.refused };
         const error = toServerError(cause);
         if (error === undefined) throw cause;
         // Not before they are needed: whoever reads the server's partitions would have to guess which readings come.
-        if (lacksPartition(error) && attempt === 1) await makePartitions(stored);
+        if (lacksPartition(error) && attempt === 1) await makePartitions(used);
         // A replay was here before.
         else if (error.code === "23505" && !ifNew) ifNew = true;
         else return toRefused(error);
       }
     }
   };
+}
+
+/** The rows of the entries. Throws Unwritable, with all of them that are. */
+async function* encode(gateway: string, table: Table, entries: readonly Entry[]): AsyncGenerator<Buffer> {
+  const rows = createCopyRows(table.columns);
+  const refused: RefusedEntry[] = [];
+  for (const entry of entries) {
+    const reason = addEntry(gateway, entry, table, rows);
+    if (reason !== undefined) refused.push({ offset: entry.offset, reason });
+    if (rows.bytes < CHUNK_BYTES) continue;
+    const chunk = rows.take(false);
+    if (refused.length > 0) continue;
+    yield chunk;
+    await setImmediate();
+  }
+  const [first, ...others] = refused;
+  if (first !== undefined) throw new Unwritable([first, ...others]);
+  yield rows.take(true);
 }
 
 const lacksPartition = ({ code, constraint }: ServerError): boolean => code === "23514" && constraint === undefined;
@@ -103,19 +118,13 @@ function toRefused(error: ServerError): Written {
   return { kind: "refused", reason: `PostgreSQL refuses it: ${error.message}` };
 }
 
-function addEntry(
-  gateway: string,
-  entry: Entry,
-  copy: { readonly table: Table; readonly rows: CopyRows } | undefined,
-): string | undefined {
-  const { stream, data } = entry.reading;
-  if (copy === undefined) return `there is no table for stream ${stream}`;
-  const rows = copy.table.toRows(gateway, entry);
+function addEntry(gateway: string, entry: Entry, table: Table, copy: CopyRows): string | undefined {
+  const rows = table.toRows(gateway, entry);
   if (rows instanceof Error) return rows.message;
   for (const cells of rows) {
-    const column = copy.rows.add(cells);
+    const column = copy.add(cells);
     if (column === undefined) continue;
-    const where = findUnwritable(data, "data") ?? column;
+    const where = findUnwritable(entry.reading.data, "data") ?? column;
     return `the text at ${where} has U+0000 or half of a surrogate pair, which PostgreSQL cannot store`;
   }
   return undefined;

@@ -110,7 +110,7 @@ function toCreate(table: Table, { schema, partition }: TableSettings, hasTimesca
     `CREATE TABLE ${name} (${table.columns.map(toDefinition).join(", ")}, PRIMARY KEY (${keyOf(table)}))${
       isPartitioned ? " PARTITION BY RANGE (received_at)" : ""
     }`,
-    `CREATE INDEX ON ${name} (${toNames(["stream", "device", ...others, "time"])})`,
+    `CREATE INDEX ON ${name} (${toNames(["device", ...others, "time"])})`,
     ...(partition === "day" && hasTimescale
       ? [
           `SELECT create_hypertable(${toLiteral(name)}, 'received_at', chunk_time_interval => interval '1 day', create_default_indexes => false)`,
