@@ -1,30 +1,15 @@
-import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { appendFileSync, existsSync } from "node:fs";
-import { copyFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { copyFile, mkdtemp, readFile, rm } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { DatabaseSync } from "node:sqlite";
-import { text } from "node:stream/consumers";
 import { createServer as createTlsServer } from "node:tls";
-import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import type { Machine } from "../../devices-sim/report/machine.ts";
 import type { TimelineData } from "../../devices-sim/report/timeline.ts";
 import { makeCertificates } from "../servers/certificates.ts";
-import { freePort, openBroker } from "./fixtures.ts";
-
-const launcher = fileURLToPath(new URL("../../bin/sluice-sim.js", import.meta.url));
-
-/** The simulator as a process of its own. */
-function spawnSim(...args: readonly string[]) {
-  const child = spawn(process.execPath, [launcher, ...args], { stdio: ["ignore", "pipe", "pipe"] });
-  const result = Promise.all([text(child.stdout), text(child.stderr), once(child, "exit")]).then(
-    ([stdout, stderr, [code]]) => ({ stdout, stderr, code: code as number | null }),
-  );
-  return { child, result };
-}
+import { freePort, openBroker, spawnSim } from "./fixtures.ts";
 
 test("an unreachable broker is a clear error and exit code 1, with nothing left running", async () => {
   const port = await freePort();
@@ -237,86 +222,4 @@ test("--metrics-port tells where the metrics are while the devices run; a port t
   expect(taken.code).toBe(1);
   child.kill("SIGINT");
   expect((await result).code).toBe(0);
-});
-
-test("--ledger and --verify: the summary has what became of the run, and the command `verify` says the same later", async () => {
-  await using broker = await openBroker();
-  const dir = await mkdtemp(join(tmpdir(), "sluice-sim-"));
-  try {
-    const lines = join(dir, "out.log");
-    await writeFile(lines, "");
-    broker.aedes.on("publish", ({ payload }, client) => {
-      // A sink, but for its first message.
-      if (client && broker.arrivals.length > 1) {
-        const place = {
-          gateway: "g",
-          offset: broker.arrivals.length,
-          stream: "s",
-          device: client.id,
-          receivedAt: Date.now(),
-        };
-        appendFileSync(lines, `${JSON.stringify({ ...place, data: JSON.parse(payload.toString()) as unknown })}\n`);
-      }
-    });
-    const fleet = ["--devices", "2", "--ramp", "10ms", "--rate", "50", "--count", "3", "--invalid", "0"];
-    const proof = ["--ledger", join(dir, "ledger"), "--verify", `ndjson:${lines}`, "--verify-wait", "0s"];
-    const url = ["--url", `mqtt://127.0.0.1:${broker.port}`];
-    const first = await spawnSim(...url, ...fleet, ...proof, "--json").result;
-    const sink = { sink: `ndjson:${lines}`, acknowledged: 6, found: 5, lost: 1 };
-    expect(JSON.parse(first.stdout)).toMatchObject({ acknowledged: 6, verification: { kept: false, sinks: [sink] } });
-    expect(first.code).toBe(1);
-    const page = join(dir, "verified.html");
-    const args = ["--ledger", join(dir, "ledger"), `ndjson:${lines}`, "--html", page];
-    const later = await spawnSim("verify", ...args).result;
-    expect(later.stdout).toContain("A PROMISE WAS BROKEN.");
-    const html = await readFile(page, "utf8");
-    expect(html).toContain("<h1>2 simulated devices</h1>");
-    expect(html).toContain("A promise was broken.");
-    expect(html).toContain("Time to PUBACK");
-    expect(later.code).toBe(1);
-    const again = await spawnSim(...url, ...fleet, ...proof).result;
-    expect(again).toMatchObject({ code: 1, stdout: "" });
-    expect(again.stderr).toBe(`error: ${join(dir, "ledger")} has the ledger of another run: give another folder\n`);
-  } finally {
-    await rm(dir, { recursive: true });
-  }
-});
-
-test("a sink that cannot be compared is exit code 2: before a run, after it with its summary, and with the command `verify`", async () => {
-  await using broker = await openBroker();
-  const dir = await mkdtemp(join(tmpdir(), "sluice-sim-"));
-  try {
-    const path = join(dir, "t.db");
-    // The gateway makes its table with the first message.
-    broker.aedes.once("publish", () => {
-      using db = new DatabaseSync(path);
-      db.exec("CREATE TABLE readings_climate (gateway TEXT, rest TEXT)");
-    });
-    const fleet = ["--devices", "2", "--ramp", "10ms", "--rate", "50", "--count", "3", "--invalid", "0"];
-    const url = ["--url", `mqtt://127.0.0.1:${broker.port}`];
-    const proof = (ledger: string) => ["--ledger", join(dir, ledger), "--verify", `sqlite:${path}`];
-    const told = `error: sqlite:${path}: the table readings_climate has the layout wide, in which no reading is whole: only the layout document can be compared\n`;
-    const first = await spawnSim(...url, ...fleet, ...proof("one"), "--json").result;
-    expect(JSON.parse(first.stdout)).toMatchObject({ acknowledged: 6 });
-    expect(first.stderr).toContain(told);
-    expect(first.code).toBe(2);
-    const { length } = broker.arrivals;
-    expect(await spawnSim(...url, ...fleet, ...proof("two")).result).toEqual({ code: 2, stderr: told, stdout: "" });
-    expect(broker.arrivals).toHaveLength(length);
-    expect(existsSync(join(dir, "two"))).toBe(false);
-    const later = await spawnSim("verify", "--ledger", join(dir, "one"), `sqlite:${path}`, "--quiet").result;
-    expect(later).toEqual({ code: 2, stderr: told, stdout: "" });
-  } finally {
-    await rm(dir, { recursive: true });
-  }
-});
-
-test("`verify` without a ledger is exit code 2, and with a folder that has none a clear error", async () => {
-  expect(await spawnSim("verify", "sqlite:x.db").result).toMatchObject({
-    code: 2,
-    stderr: "error: required option '--ledger <folder>' not specified\n",
-  });
-  const none = await spawnSim("verify", "--ledger", "/nowhere", "sqlite:x.db").result;
-  expect(none.stderr).toMatch(/^error: \/nowhere has no ledger of a run: .*ENOENT.*\n$/);
-  expect(none.code).toBe(1);
 });
