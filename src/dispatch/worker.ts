@@ -6,7 +6,8 @@ import { setMaxListeners } from "node:events";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { env } from "node:process";
-import { parentPort, workerData } from "node:worker_threads";
+import { getHeapStatistics } from "node:v8";
+import { parentPort, resourceLimits, workerData } from "node:worker_threads";
 import type { MessagePort } from "node:worker_threads";
 import { formatProblems, loadConfig } from "../config/load.ts";
 import { resolveForConfiguration } from "../config/resolve.ts";
@@ -29,11 +30,27 @@ import { runSink } from "./runner.ts";
 import type { RunnerOptions } from "./runner.ts";
 import { openState } from "./state.ts";
 
+const heapLookMs = 200;
+const heapShare = 0.85;
+
 if (parentPort === null) throw new TypeError("worker.ts runs in a worker thread only");
 const port = parentPort;
 setInterval(() => port.postMessage({ kind: "alive" } satisfies FromWorker), aliveMs).unref();
+setInterval(boundHeap, heapLookMs).unref();
 await run(port, workerData as WorkerSettings);
 port.postMessage({ kind: "stopped" } satisfies FromWorker);
+
+/**
+ * Ends the thread before its heap is full, for what leaks slowly: when the bound is reached in a callback Node ends the thread,
+ * but between two of them the whole process.
+ */
+function boundHeap(): void {
+  const { maxOldGenerationSizeMb: boundMb = Infinity } = resourceLimits;
+  const usedMb = getHeapStatistics().used_heap_size / 2 ** 20;
+  if (usedMb < boundMb * heapShare) return;
+  const text = `its memory is nearly used up: ${usedMb.toFixed(0)} of ${boundMb} MiB`;
+  throw new SluiceError("SLUICE_CONSUMER_FAILED", text);
+}
 
 async function run(main: MessagePort, settings: WorkerSettings): Promise<void> {
   const post = (message: FromWorker): void => main.postMessage(message);

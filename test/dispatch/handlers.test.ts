@@ -191,8 +191,12 @@ describe("an entry that ends its worker each time", () => {
     ["by process.exit", "process.exit(7)", "its worker ended with exit code 7"],
     ["by an error that nobody catches", "Promise.reject(new Error('lost'))", "lost"],
     ["by a loop without end", "for (;;);", "a loop without end"],
-    // Within one call of JavaScript: where the bound is reached outside of any, Node may end the process; docs/handlers.md.
     ["by memory without end", "let all; for (;;) all = [all];", "memory"],
+    [
+      "by memory that grows between its callbacks",
+      "const all = []; setInterval(() => { for (let n = 0; n < 1_000; n += 1) all.push([n]); }, 1)",
+      "its memory is nearly used up",
+    ],
   ])("%s is parked, and the next one follows", async (_how, code, reason) => {
     const { bench, openDispatcher } = await openHandler(
       `async ({ offset }) => {
