@@ -3,8 +3,8 @@ import { defineConfig } from "vitest/config";
 /** Tests of one room with real threads, processes or servers: they take seconds each. */
 const threads = [
   "test/config/load.test.ts",
-  "test/devices-sim/{fleet,main,connection/transports,faults/bad-certificate,faults/fleet,faults/hostile-packets,faults/ledger}.test.ts",
-  "test/devices-sim/{ledger/writer,payloads/mosquitto,verify/sources}.test.ts",
+  "test/devices-sim/{fleet,main,main-verify,connection/transports,faults/bad-certificate,faults/fleet,faults/hostile-packets,faults/ledger}.test.ts",
+  "test/devices-sim/{ledger/writer,payloads/{documentation,mosquitto},verify/sources}.test.ts",
   "test/dispatch/{dispatcher,exactly-once,handlers,supervision}.test.ts",
   "test/intake/{checkpointer,restore}.test.ts",
   "test/journal/{crash,hung-files,journal,mutation,recovery}.test.ts",

@@ -91,7 +91,8 @@ export function openFleet(options: SimOptions): Fleet {
   const finish = (): void => {
     const reports = lastReports();
     const durationMs = (stoppedMs ?? nowMs()) - startMs;
-    markPhases(durationMs);
+    // The timer is late by some milliseconds: in these no phase began.
+    markPhases(Math.min(durationMs, options.durationMs ?? Infinity));
     const summary = toSummary({
       options,
       counters: addCounters(reports.map(({ counters }) => counters)),

@@ -10,11 +10,14 @@ import { loadProfile } from "./profiles/load.ts";
 import { parseOptions, type OutputOptions, type SimOptions, type VerifyOptions } from "./options.ts";
 import { openLive } from "./report/live.ts";
 import { describeMachine } from "./report/machine.ts";
+import { toLedgerPage } from "./report/ledger-page.ts";
 import { toPage } from "./report/page.ts";
+import { readRecordedRun } from "./report/recorded-run.ts";
 import { toExitCode, toText } from "./report/summary.ts";
 import { parseVerifyOptions } from "./verify/options.ts";
 import { toVerificationText } from "./verify/report.ts";
-import { verify, type Verification, type VerifyRequest } from "./verify/verify.ts";
+import { IncomparableError } from "./verify/row.ts";
+import { checkTargets, verify, type Verification, type VerifyRequest } from "./verify/verify.ts";
 
 /** A terminal and npm both deliver one Ctrl-C: signals this close together count as one. */
 const SAME_SIGNAL_MS = 500;
@@ -27,6 +30,7 @@ async function run(sim: SimOptions, output: OutputOptions, { targets, waitMs }: 
     return 2;
   }
   await checkFolders(output);
+  await checkTargets(targets);
   const endRun = sim.ledger === undefined ? undefined : await beginRun(sim.ledger, sim);
   await using watch =
     sim.ledger !== undefined && sim.watchRejected ? await openRejectionWatch(sim.ledger, sim) : undefined;
@@ -42,13 +46,21 @@ async function run(sim: SimOptions, output: OutputOptions, { targets, waitMs }: 
   await watch?.[Symbol.asyncDispose]();
   await endRun?.();
   const isVerified = sim.ledger !== undefined && (sim.watchRejected || targets.length > 0);
-  const verification = isVerified ? await compare({ dir: sim.ledger, targets, waitMs }, output) : undefined;
+  const compared = isVerified ? await compare({ dir: sim.ledger, targets, waitMs }, output).catch(asValue) : undefined;
+  const verification = compared instanceof IncomparableError ? undefined : compared;
   const machine = await describeMachine();
   const result = { ...summary, timeline, machine, ...(verification !== undefined && { verification }) };
   const text = `${toText(summary)}${verification === undefined ? "" : `\n${toVerificationText(verification)}`}`;
   await report(result, text, output);
   if (output.html !== undefined) await writeFile(output.html, await toPage({ options: sim, summary, ...result }));
+  if (compared instanceof IncomparableError) throw compared;
   return verification?.kept === false ? 1 : toExitCode(summary);
+}
+
+/** A sink that the gateway made during the run cannot be compared: the run is reported all the same, before that is told. */
+function asValue(error: unknown): IncomparableError {
+  if (error instanceof IncomparableError) return error;
+  throw error;
 }
 
 /** Rejects when a file could not be written after the run: that is known before it. */
@@ -71,8 +83,12 @@ async function openMetrics(fleet: Fleet, output: OutputOptions): Promise<AsyncDi
 
 /** `sluice-sim verify`. Resolves to the exit code. */
 async function runVerify(request: VerifyRequest, output: OutputOptions): Promise<number> {
+  await checkFolders(output);
   const verification = await compare(request, output);
   await report(verification, toVerificationText(verification), output);
+  if (output.html !== undefined) {
+    await writeFile(output.html, await toLedgerPage(request.dir, await readRecordedRun(request.dir), verification));
+  }
   return verification.kept ? 0 : 1;
 }
 
@@ -137,5 +153,5 @@ try {
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
   process.stderr.write(`error: ${error instanceof Error ? error.message : String(error)}\n`);
-  process.exitCode = 1;
+  process.exitCode = error instanceof IncomparableError ? 2 : 1;
 }

@@ -231,7 +231,7 @@ Faults, with their usual times; SHARE is that of the messages (0.01), or of the 
 ${faultHelp()}
 A scenario of your own: \`--scenario ./monday.ts\`, a file whose default export is a defineScenario({ phases: [ … ] }), as in
 config/monday.ts. Without --duration or --count the run lasts as long as its scenario.
-Exit code: 0 all acknowledged, 1 a message or connection failed or --verify found a broken promise, 2 wrong options.
+Exit code: 0 all acknowledged, 1 a message or connection failed or --verify found a broken promise, 2 wrong options or a sink that cannot be compared.
 Sinks to verify: ${TARGETS}.
 \`sluice-sim verify --help\` is about the ledger of an earlier run.`;
 

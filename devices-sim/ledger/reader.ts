@@ -25,9 +25,14 @@ export async function readLedger(dir: string): Promise<Ledger> {
     throw new Error(`${dir} has no ledger of a run: ${String(cause)}`, { cause });
   });
   const ledger = new Reading(run);
-  const files = (await readdir(dir)).filter((name) => WORKER_FILE.test(name)).sort();
-  for (const name of files) await ledger.readFile(join(dir, name));
+  for (const file of await findWorkerFiles(dir)) await ledger.readFile(file);
   return ledger.finish();
+}
+
+/** What the threads have written. */
+export async function findWorkerFiles(dir: string): Promise<readonly string[]> {
+  const names = (await readdir(dir)).filter((name) => WORKER_FILE.test(name)).toSorted();
+  return names.map((name) => join(dir, name));
 }
 
 class Reading {
@@ -117,7 +122,8 @@ class Reading {
   }
 }
 
-function parseLine(text: string): LedgerLine | undefined {
+/** Undefined: it is damaged. */
+export function parseLine(text: string): LedgerLine | undefined {
   try {
     return JSON.parse(text) as LedgerLine;
   } catch {

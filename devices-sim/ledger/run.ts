@@ -19,7 +19,13 @@ export async function beginRun(
 }
 
 export async function readRun(dir: string): Promise<Run> {
-  return JSON.parse(await readFile(join(dir, RUN_FILE), "utf8")) as Run;
+  const run = JSON.parse(await readFile(join(dir, RUN_FILE), "utf8")) as Run;
+  // JSON has null for what has no end.
+  const phases = run.options.phases.map(({ durationMs, ...phase }) => ({
+    ...phase,
+    durationMs: (durationMs as number | null) ?? Infinity,
+  }));
+  return { ...run, options: { ...run.options, phases } };
 }
 
 async function writeRun(dir: string, run: Run): Promise<void> {

@@ -47,7 +47,10 @@ export interface Identity {
 export interface PayloadShape {
   /** Where real devices publish it; {device} is the device's id. */
   readonly topic: string;
-  /** The quality of service that they use. */
+  /**
+   * That of a run without --qos. 0 only where it is demanded (Sparkplug): without an acknowledgement there is nothing to hold a
+   * gateway to. Tasmota itself can publish with 0 only, and in Zigbee2MQTT it is a setting of each device.
+   */
   readonly qos: 0 | 1 | 2;
   open(sender: Sender): Encoder;
   /**

@@ -2,8 +2,8 @@ import { readJson, type Identity, type PayloadShape } from "./payload.ts";
 
 /**
  * `{"ts":1780000000000,"values":{"seq":7,"temperature":21.5}}` of the ThingsBoard device API. All devices share one topic: which
- * one it is the server knows from the connection, whose user name is the device's access token.
- * https://thingsboard.io/docs/reference/mqtt-api/#telemetry-upload-api
+ * one it is the server knows from the connection, whose user name is the device's access token. QoS 0 and 1 are supported.
+ * https://thingsboard.io/docs/reference/mqtt-api/telemetry/
  */
 export const thingsboard: PayloadShape = {
   topic: "v1/devices/me/telemetry",

@@ -1,7 +1,10 @@
 import type { Metrics } from "../profiles/profile.ts";
 import type { PayloadShape } from "./payload.ts";
 
-/** Names as Zigbee2MQTT exposes them; other metrics keep theirs. Phase A has no suffix. */
+/**
+ * Names as Zigbee2MQTT exposes them, from src/lib/exposes.ts of https://github.com/Koenkk/zigbee-herdsman-converters; other metrics
+ * keep theirs. Phase A has no suffix, but where that name is the sum of the phases.
+ */
 const names: Readonly<Record<string, string>> = {
   frequency: "ac_frequency",
   ...Object.fromEntries(
@@ -19,8 +22,9 @@ const names: Readonly<Record<string, string>> = {
 
 /**
  * `{"battery":97,"humidity":45.1,"last_seen":"2026-06-01T12:00:00.000Z","linkquality":148,"temperature":21.5}`: a device as
- * Zigbee2MQTT publishes it, with `last_seen: ISO_8601` in its settings. There is no place for a sequence number.
- * https://www.zigbee2mqtt.io/guide/usage/mqtt_topics_and_messages.html
+ * Zigbee2MQTT publishes it, names in alphabetical order and with `last_seen: ISO_8601` in its settings. There is no place for a
+ * sequence number. https://www.zigbee2mqtt.io/guide/usage/mqtt_topics_and_messages.html; last_seen and qos:
+ * https://www.zigbee2mqtt.io/guide/configuration/
  */
 export const zigbee2mqtt: PayloadShape = {
   topic: "zigbee2mqtt/{device}",

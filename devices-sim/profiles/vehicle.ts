@@ -67,69 +67,107 @@ export const vehicle = defineProfile({
   },
 });
 
-/** Lets the vehicle drive for so many seconds. Lengths in metres, speeds in m/s, angles in degrees clockwise from north. */
+/** Where a vehicle is and what it is about to do. Lengths in metres, speeds in m/s, angles in degrees clockwise from north. */
+interface Drive {
+  /** From the middle of the town. */
+  north: number;
+  east: number;
+  heading: number;
+  odometer: number;
+  /** Per cent of the tank. */
+  fuel: number;
+  readonly fuelPerKilometre: number;
+  speed: number;
+  acceleration: number;
+  /** What is left of the present road. */
+  road: Road;
+  /** What is left of the present corner. */
+  toTurn: number;
+  /** How long it stands still, once it does. */
+  waitS: number;
+}
+
+interface Road {
+  metres: number;
+  readonly limit: number;
+}
+
+/** Lets the vehicle drive for so many seconds. */
 function openDrive(random: Random) {
   const [homeLatitude, homeLongitude, altitude] = cities[Math.floor(random() * cities.length)] ?? cities[0];
   const metresPerLongitude = METRES_PER_DEGREE * Math.cos((homeLatitude * Math.PI) / 180);
-  const perKilometre = between(random, 0.08, 0.2);
-  let [north, east] = [between(random, -3000, 3000), between(random, -3000, 3000)];
-  let heading = Math.floor(random() * 4) * 90 + between(random, 0, 20);
-  let odometer = between(random, 5e6, 150e6);
-  let fuel = between(random, 30, 100);
-  let [speed, acceleration, waitS] = [0, 0, between(random, 0, 20)];
-  let road = nextRoad(random);
-  let toTurn = 0;
-
-  const corner = (): void => {
-    road = nextRoad(random);
-    const choices = [-90, 0, 0, 90].map((turn) => turn + between(random, -8, 8));
-    const home = (Math.atan2(-east, -north) * 180) / Math.PI;
-    toTurn =
-      Math.hypot(north, east) > RADIUS_M
-        ? clamp(angle(home - heading), -100, 100)
-        : (choices[Math.floor(random() * choices.length)] ?? 0);
-    if (Math.abs(toTurn) < 20) return;
-    if (random() < 0.4) waitS = between(random, 3, 40);
-    if (fuel < 10) [fuel, waitS] = [100, between(random, 120, 300)];
+  // In this order: each takes the next of the numbers that the seed gives.
+  const drive: Drive = {
+    fuelPerKilometre: between(random, 0.08, 0.2),
+    north: between(random, -3000, 3000),
+    east: between(random, -3000, 3000),
+    heading: Math.floor(random() * 4) * 90 + between(random, 0, 20),
+    odometer: between(random, 5e6, 150e6),
+    fuel: between(random, 30, 100),
+    speed: 0,
+    acceleration: 0,
+    waitS: between(random, 0, 20),
+    road: nextRoad(random),
+    toTurn: 0,
   };
-  const step = (seconds: number): void => {
-    const stopping = waitS > 0 && speed < 0.01;
-    if (stopping) waitS -= seconds;
-    const braking = Math.sqrt(TURN_SPEED ** 2 + 2 * BRAKING * 0.8 * Math.max(0, road.metres - speed * seconds));
-    const turning = Math.abs(toTurn) > 20 ? TURN_SPEED : road.limit;
-    const wanted = waitS > 0 ? 0 : Math.min(road.limit, braking, turning);
-    const before = speed;
-    speed = clamp(wanted, speed - BRAKING * seconds, speed + ACCELERATION * seconds);
-    acceleration = (speed - before) / seconds;
-    const metres = ((before + speed) / 2) * seconds;
-    const turned = speed > 0.5 ? clamp(toTurn, -TURN_DEGREES_PER_S * seconds, TURN_DEGREES_PER_S * seconds) : 0;
-    toTurn -= turned;
-    heading = (heading + turned + 360) % 360;
-    north += metres * Math.cos((heading * Math.PI) / 180);
-    east += metres * Math.sin((heading * Math.PI) / 180);
-    odometer += metres;
-    fuel = Math.max(0, fuel - (perKilometre * metres) / 1000);
-    road.metres -= metres;
-    if (road.metres <= 0) corner();
-  };
-
   return (seconds: number) => {
     const steps = Math.ceil(seconds / STEP_S);
-    for (let at = 0; at < steps; at += 1) step(seconds / steps);
+    for (let at = 0; at < steps; at += 1) {
+      move(drive, seconds / steps);
+      if (drive.road.metres <= 0) reachCorner(drive, random);
+    }
     return {
-      latitude: homeLatitude + north / METRES_PER_DEGREE,
-      longitude: homeLongitude + east / metresPerLongitude,
+      ...drive,
+      latitude: homeLatitude + drive.north / METRES_PER_DEGREE,
+      longitude: homeLongitude + drive.east / metresPerLongitude,
       altitude,
-      speed,
-      heading,
-      acceleration,
-      odometer,
-      fuel,
     };
   };
 }
 
-const nextRoad = (random: Random): { metres: number; readonly limit: number } => ({
+function move(drive: Drive, seconds: number): void {
+  const before = drive.speed;
+  if (drive.waitS > 0 && before < 0.01) drive.waitS -= seconds;
+  drive.speed = clamp(wantedSpeed(drive, seconds), before - BRAKING * seconds, before + ACCELERATION * seconds);
+  drive.acceleration = (drive.speed - before) / seconds;
+  const metres = ((before + drive.speed) / 2) * seconds;
+  const mostTurn = TURN_DEGREES_PER_S * seconds;
+  const turned = drive.speed > 0.5 ? clamp(drive.toTurn, -mostTurn, mostTurn) : 0;
+  drive.toTurn -= turned;
+  drive.heading = (drive.heading + turned + 360) % 360;
+  drive.north += metres * Math.cos((drive.heading * Math.PI) / 180);
+  drive.east += metres * Math.sin((drive.heading * Math.PI) / 180);
+  drive.odometer += metres;
+  drive.fuel = Math.max(0, drive.fuel - (drive.fuelPerKilometre * metres) / 1000);
+  drive.road.metres -= metres;
+}
+
+/** No more than the road allows, and so slow that the next corner can be taken. */
+function wantedSpeed({ waitS, road, speed, toTurn }: Drive, seconds: number): number {
+  if (waitS > 0) return 0;
+  const braking = Math.sqrt(TURN_SPEED ** 2 + 2 * BRAKING * 0.8 * Math.max(0, road.metres - speed * seconds));
+  return Math.min(road.limit, braking, isCorner(toTurn) ? TURN_SPEED : road.limit);
+}
+
+/** Turns into the next road, perhaps after a traffic light or at a filling station. */
+function reachCorner(drive: Drive, random: Random): void {
+  const { north, east, heading } = drive;
+  drive.road = nextRoad(random);
+  const choices = [-90, 0, 0, 90].map((turn) => turn + between(random, -8, 8));
+  const home = (Math.atan2(-east, -north) * 180) / Math.PI;
+  drive.toTurn =
+    Math.hypot(north, east) > RADIUS_M
+      ? clamp(angle(home - heading), -100, 100)
+      : (choices[Math.floor(random() * choices.length)] ?? 0);
+  if (!isCorner(drive.toTurn)) return;
+  if (random() < 0.4) drive.waitS = between(random, 3, 40);
+  if (drive.fuel < 10) [drive.fuel, drive.waitS] = [100, between(random, 120, 300)];
+}
+
+/** Less than that is a bend, which is taken at full speed. */
+const isCorner = (turn: number): boolean => Math.abs(turn) >= 20;
+
+const nextRoad = (random: Random): Road => ({
   metres: between(random, 80, 700),
   limit: (LIMITS_KMH[Math.floor(random() * LIMITS_KMH.length)] ?? 50) / 3.6,
 });

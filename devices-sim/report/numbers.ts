@@ -19,3 +19,8 @@ export function inBrackets(counts: Readonly<Record<string, number>>): string {
 
 export const totalOf = (counts: Readonly<Record<string, number>>): number =>
   Object.values(counts).reduce((sum, count) => sum + count, 0);
+
+export const sum = (numbers: readonly number[]): number => numbers.reduce((total, each) => total + each, 0);
+
+/** With one decimal place at most. */
+export const tenths = (value: number): number => Math.round(value * 10) / 10;

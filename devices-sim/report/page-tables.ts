@@ -39,7 +39,7 @@ ${notes.length === 0 ? "" : `<ul class="notes">${notes.join("\n")}</ul>`}`;
 }
 
 /** By name, so that no password gets here. */
-export function toParameterRows(options: SimOptions): readonly Row[] {
+export function toParameterRows(options: Omit<SimOptions, "password">): readonly Row[] {
   return [
     ["broker", brokerUrl(options)],
     ["protocol", `MQTT ${options.protocolVersion === 5 ? "5" : "3.1.1"}, QoS ${options.qos}`],
@@ -69,7 +69,7 @@ export const toMachineRows = (machine: Machine, summary: Summary): readonly Row[
   ["its memory", `${Math.round(summary.peakRssBytes / 2 ** 20)} MiB at most`],
 ];
 
-const toRate = ({ ratePerDevice, jitter }: SimOptions): string =>
+const toRate = ({ ratePerDevice, jitter }: Pick<SimOptions, "ratePerDevice" | "jitter">): string =>
   `${ratePerDevice === undefined ? "the profile's" : `${tidy(ratePerDevice)} per device and second`}, jitter ${jitter}`;
 
 function toPhaseRow({ name, durationMs, rate, faults }: Phase): Row {

@@ -1,15 +1,16 @@
 // A run as one HTML file: charts, verdicts and parameters, and nothing that has to be loaded from elsewhere.
 
-import { readFile } from "node:fs/promises";
 import { brokerUrl } from "../connection/dialer.ts";
 import type { SimOptions } from "../options.ts";
 import type { Verification } from "../verify/verify.ts";
-import { escapeHtml, toChart, toLanes, type Chart, type Lane, type TimeAxis } from "./chart.ts";
+import { escapeHtml, toChart, toLanes } from "./chart.ts";
 import type { Machine } from "./machine.ts";
-import { toCount } from "./numbers.ts";
+import { sum, tenths, toCount } from "./numbers.ts";
+import { toAxis, toConnectionsChart, toInFlightCharts, toLaneList, toRateCharts } from "./page-charts.ts";
+import { toDocument, toFigureList, toMinute, toVerdictLine, type Figure } from "./page-frame.ts";
 import { toMachineRows, toParameterRows, toTable, toVerificationHtml } from "./page-tables.ts";
 import { isAllAcknowledged, type Summary } from "./summary.ts";
-import type { Percentiles, Point, TimelineData } from "./timeline.ts";
+import type { TimelineData } from "./timeline.ts";
 
 export interface RunReport {
   readonly options: SimOptions;
@@ -19,35 +20,20 @@ export interface RunReport {
   readonly verification?: Verification;
 }
 
-/** More kinds than this are shown as one. */
-const MOST_LANES = 24;
-
 /** Resolves to the text of the file. */
-export async function toPage(report: RunReport): Promise<string> {
-  const [style, script] = await Promise.all([asset("page.css"), asset("page.js")]);
-  const { options, summary, timeline, verification, machine } = report;
+export function toPage({ options, summary, timeline, verification, machine }: RunReport): Promise<string> {
   const axis = toAxis(timeline);
-  const [rates, levels] = [toRateCharts(timeline.points, options), toLevelCharts(timeline.points, options)];
-  const lanes = toLaneList(timeline.points);
-  const values = {
-    atMs: axis.atMs,
-    endMs: axis.endMs,
-    charts: [...rates, ...levels].map(({ series }) => series.map((line) => line.values)),
-    lanes: lanes.map(({ counts }) => counts),
-  };
-  return `<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<title>${options.devices} simulated devices</title>
-<style>
-${style}</style>
-<header>
-<h1>${options.devices} simulated devices</h1>
-<p>${escapeHtml(`${brokerUrl(options)}, ${new Date(summary.startedAt).toISOString().slice(0, 16).replace("T", " ")} UTC`)}</p>
-</header>
-${toVerdict(summary, verification)}
+  const { points } = timeline;
+  const rates = toRateCharts(points, options);
+  const levels = [toConnectionsChart(points, options), ...toInFlightCharts(points, options)];
+  const lanes = toLaneList(points);
+  return toDocument({
+    title: `${options.devices} simulated devices`,
+    subtitle: `${brokerUrl(options)}, ${toMinute(summary.startedAt)}`,
+    charts: [...rates, ...levels],
+    lanes,
+    axis,
+    body: `${toVerdict(summary, verification)}
 ${toFigures(summary)}
 <main>
 ${rates.map((chart) => toChart(chart, axis)).join("\n")}
@@ -60,98 +46,8 @@ ${toErrors(summary)}
 ${toTable(toParameterRows(options))}</section>
 <section><h2>Machine</h2>
 ${toTable(toMachineRows(machine, summary))}</section></div>
-</main>
-<script type="application/json" id="values">${toScriptJson(values)}</script>
-<script>
-${script}</script>
-</html>
-`;
-}
-
-const asset = (name: string): Promise<string> => readFile(new URL(name, import.meta.url), "utf8");
-
-/** A point is shown in the middle of its interval. */
-function toAxis({ points, marks }: TimelineData): TimeAxis {
-  return {
-    atMs: points.map(({ atMs, ms }) => atMs - Math.round(ms / 2)),
-    endMs: Math.max(1, points.at(-1)?.atMs ?? 0, ...marks.map(({ atMs }) => atMs)),
-    marks,
-  };
-}
-
-function toRateCharts(points: readonly Point[], { qos }: SimOptions): readonly Chart[] {
-  const rate = (name: "sent" | "acknowledged" | "skipped" | "refused", color: string) => ({
-    name,
-    color,
-    values: points.map((point) => tenths((1000 * point[name]) / Math.max(1, point.ms))),
+</main>`,
   });
-  const happened = (name: "skipped" | "refused"): boolean => points.some((point) => point[name] > 0);
-  const percentile = (name: keyof Percentiles) => ({
-    name,
-    color: name,
-    values: points.map(({ pubackMs }) => pubackMs?.[name] ?? null),
-  });
-  return [
-    {
-      title: "Rates",
-      unit: "messages per second",
-      scale: "linear",
-      series: [
-        { ...rate("sent", "sent"), filled: true },
-        ...(qos === 0 ? [] : [rate("acknowledged", "acknowledged")]),
-        ...(happened("skipped") ? [rate("skipped", "fault")] : []),
-        ...(happened("refused") ? [rate("refused", "bad")] : []),
-      ],
-    },
-    ...(qos === 0
-      ? []
-      : [
-          {
-            title: `Time to ${qos === 1 ? "PUBACK" : "PUBCOMP"}`,
-            unit: "milliseconds",
-            scale: "log",
-            series: [percentile("max"), percentile("p99"), percentile("p90"), percentile("p50")],
-          } as const,
-        ]),
-  ];
-}
-
-function toLevelCharts(points: readonly Point[], { qos, devices }: SimOptions): readonly Chart[] {
-  return [
-    {
-      title: "Connections",
-      unit: `devices of ${devices}`,
-      scale: "linear",
-      series: [
-        { name: "connected", color: "acknowledged", filled: true, values: points.map(({ connected }) => connected) },
-      ],
-    },
-    ...(qos === 0
-      ? []
-      : [
-          {
-            title: "In flight",
-            unit: "messages without an answer yet",
-            scale: "linear",
-            series: [{ name: "in flight", color: "p99", filled: true, values: points.map(({ inFlight }) => inFlight) }],
-          } as const,
-        ]),
-  ];
-}
-
-/** Faults first; the most frequent of each first. */
-function toLaneList(points: readonly Point[]): readonly Lane[] {
-  const lanesOf = (pick: "faults" | "errors", color: string): readonly Lane[] => {
-    const names = new Set(points.flatMap((point) => Object.keys(point[pick])));
-    return [...names]
-      .map((name) => ({ name, color, counts: points.map((point) => point[pick][name] ?? 0) }))
-      .toSorted((a, b) => sum(b.counts) - sum(a.counts));
-  };
-  const lanes = [...lanesOf("errors", "bad"), ...lanesOf("faults", "fault")];
-  const [shown, others] = [lanes.slice(0, MOST_LANES), lanes.slice(MOST_LANES)];
-  if (others.length === 0) return shown;
-  const counts = points.map((_, at) => sum(others.map((lane) => lane.counts[at] ?? 0)));
-  return [...shown, { name: `${others.length} other kinds`, color: "fault", counts }];
 }
 
 function toVerdict(summary: Summary, verification: Verification | undefined): string {
@@ -164,14 +60,13 @@ function toVerdict(summary: Summary, verification: Verification | undefined): st
     summary.neverConnected > 0 ? `${summary.neverConnected} devices never had a connection.` : "",
   ].filter((sentence) => sentence !== "");
   const isGood = isAcknowledged && verification?.kept !== false;
-  if (sentences.length === 0) return "";
-  return `<p class="verdict" style="--color: var(--${isGood ? "good" : "bad"})">${sentences.join(" ")}</p>`;
+  return toVerdictLine(sentences, isGood);
 }
 
 function toFigures(summary: Summary): string {
   const { pubackMs } = summary;
   const errors = sum(Object.values(summary.errors).map(({ count }) => count));
-  const figures: readonly (readonly [name: string, figure: string, note: string])[] = [
+  const figures: readonly Figure[] = [
     ["messages/s", toCount(Math.round(summary.messagesPerSecond)), `for ${tenths(summary.durationMs / 1000)} s`],
     ["sent", toCount(summary.sent), `at QoS ${summary.qos}, ${toCount(summary.invalidSent)} spoilt on purpose`],
     ...(summary.qos === 0
@@ -191,11 +86,7 @@ function toFigures(summary: Summary): string {
     ["connected", toCount(summary.connectedMax), `at most, of ${toCount(summary.devices)}`],
     ["errors", toCount(errors), `${toCount(summary.skipped)} readings skipped`],
   ];
-  const items = figures.map(
-    ([name, figure, note]) =>
-      `<div><dt>${name}</dt><dd>${escapeHtml(figure)} <small>${escapeHtml(note)}</small></dd></div>`,
-  );
-  return `<dl class="figures">${items.join("\n")}</dl>`;
+  return toFigureList(figures);
 }
 
 function toMarkList({ marks, stepMs }: TimelineData): string {
@@ -211,10 +102,3 @@ function toErrors({ errors }: Summary): string {
   );
   return rows.length === 0 ? "" : `<h2>Errors</h2>\n${toTable(rows)}`;
 }
-
-/** Nothing in it can end the script element. */
-const toScriptJson = (value: object): string => JSON.stringify(value).replaceAll("<", "\\u003c");
-
-const sum = (numbers: readonly number[]): number => numbers.reduce((total, each) => total + each, 0);
-
-const tenths = (value: number): number => Math.round(value * 10) / 10;

@@ -9,7 +9,7 @@ import { createInterface } from "node:readline";
 import { createGunzip, createZstdDecompress } from "node:zlib";
 import { readLines } from "../ledger/lines.ts";
 import { parseDocument } from "./documents.ts";
-import type { Row, Source } from "./row.ts";
+import { IncomparableError, type Row, type Source } from "./row.ts";
 
 const PAGE = 10_000;
 
@@ -25,25 +25,40 @@ export function openNdjson(path: string): Source {
   }
 
   let once = false;
+
+  async function findLines(): Promise<readonly string[]> {
+    const isFolder = (await stat(path)).isDirectory();
+    // A folder is of the files sink, and each reading in exactly one file; standard output gets it at least once.
+    once = isFolder;
+    const found = isFolder ? await findFiles(path) : [path];
+    const lines = found.filter((file) => !isParquet(file));
+    if (lines.length === 0 && found[0] !== undefined) {
+      throw new IncomparableError(`${found[0]} is Parquet, which is not read here: only NDJSON can be compared`);
+    }
+    return lines;
+  }
+
   return {
     get once() {
       return once;
     },
     async *read() {
-      const isFolder = (await stat(path)).isDirectory();
-      // A folder is of the files sink, and each reading in exactly one file; standard output gets it at least once.
-      once = isFolder;
-      for (const file of isFolder ? await findFiles(path) : [path]) {
+      for (const file of await findLines()) {
         for await (const lines of readFile(file)) yield lines.flatMap((line): Row[] | Row => parseDocument(line) ?? []);
       }
+    },
+    async check() {
+      await findLines();
     },
     [Symbol.asyncDispose]: () => Promise.resolve(),
   };
 }
 
+const isParquet = (file: string): boolean => file.endsWith(".parquet");
+
 const isCompressed = (file: string): boolean => /\.(?:gz|zst)$/.test(file);
 
-/** In the order of their names, which have the offsets in them. Hidden folders have files that are not closed. */
+/** Of both formats, in the order of their names, which have the offsets in them. Hidden folders have files that are not closed. */
 async function findFiles(folder: string): Promise<readonly string[]> {
   const found: string[] = [];
   const folders = [folder];
@@ -51,7 +66,7 @@ async function findFiles(folder: string): Promise<readonly string[]> {
     for (const entry of await readdir(current, { withFileTypes: true })) {
       const path = join(current, entry.name);
       if (entry.isDirectory() && !entry.name.startsWith(".")) folders.push(path);
-      else if (entry.isFile() && /\.ndjson(?:\.gz|\.zst)?$/.test(entry.name)) found.push(path);
+      else if (entry.isFile() && /\.(?:ndjson(?:\.gz|\.zst)?|parquet)$/.test(entry.name)) found.push(path);
     }
   }
   return found.toSorted((a, b) => (basename(a) < basename(b) ? -1 : 1));

@@ -13,6 +13,7 @@ interface Raw {
   readonly ledger: string;
   readonly verifyWait: number;
   readonly json?: string | true;
+  readonly html?: string;
   readonly quiet?: true;
 }
 
@@ -28,10 +29,11 @@ export function parseVerifyOptions(args: readonly string[]): ParsedVerify {
     .requiredOption("--ledger <folder>", "what `sluice-sim --ledger` wrote")
     .addOption(verifyWait().default(0, "0s"))
     .option("--json [file]", "the result as one JSON object, to a file or to standard output")
+    .option("--html <file>", "the result, and what the ledger knows of the run, as one page for a browser")
     .option("--quiet", "no text")
     .addHelpText(
       "after",
-      "\nExit code: 0 every promise was kept, 1 one was broken or a sink cannot be read, 2 wrong options.",
+      "\nExit code: 0 every promise was kept, 1 one was broken or a sink cannot be read, 2 wrong options or a sink that cannot be compared.",
     )
     .exitOverride()
     .configureOutput({ writeOut: write, writeErr: write });
@@ -41,7 +43,8 @@ export function parseVerifyOptions(args: readonly string[]): ParsedVerify {
     if (!(error instanceof CommanderError)) throw error;
     return { kind: "told", exitCode: error.exitCode === 0 ? 0 : 2, text };
   }
-  const { ledger, verifyWait: waitMs, json, quiet } = command.opts<Raw>();
+  const { ledger, verifyWait: waitMs, json, html, quiet } = command.opts<Raw>();
   const [given] = command.processedArgs as [readonly Target[]];
-  return { kind: "verify", request: { dir: ledger, targets: given, waitMs }, output: { json, quiet: quiet === true } };
+  const output = { json, html, quiet: quiet === true };
+  return { kind: "verify", request: { dir: ledger, targets: given, waitMs }, output };
 }

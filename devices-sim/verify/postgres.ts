@@ -1,30 +1,28 @@
-// The table `readings` of PostgreSQL, in the layout `document`, in the order of (gateway, offset). `search_path` finds it.
+// The table `readings` of PostgreSQL. `search_path` finds it.
 
 import { Socket } from "node:net";
 import type { Client } from "pg";
-import { parseData, type Row, type Source } from "./row.ts";
+import { createReadingsReader, PAGE, type ReadingsTable, type StoredReading } from "./readings-table.ts";
+import { toIncomparableTable, type Source } from "./row.ts";
 
-/** And those that have the offset of the last one: only (gateway, offset, received_at) is unique in a partitioned table. */
-const PAGE = 10_000;
 /** A server that says nothing for so long is not there. */
 const SILENCE_MS = 60_000;
 
 const NEXT_GATEWAY = "SELECT min(gateway) AS gateway FROM readings WHERE gateway > $1";
+// With those that have the offset of the last one: only (gateway, offset, received_at) is unique in a partitioned table.
 const NEXT_ROWS = `SELECT "offset"::float8, (extract(epoch FROM received_at) * 1000)::float8 AS received_at, device,
   data::text AS data FROM readings WHERE gateway = $1 AND "offset" > $2
   ORDER BY "offset" FETCH FIRST ${PAGE} ROWS WITH TIES`;
 
-interface Stored {
-  readonly offset: number;
-  readonly received_at: number;
-  readonly device: string;
-  readonly data: string;
-}
+/** A table of another layout, when there is none that can be read. */
+const OTHER_LAYOUT = `SELECT table_name FROM information_schema.columns WHERE to_regclass('readings') IS NULL
+  AND table_schema = ANY (current_schemas(false)) AND column_name = 'rest'
+  AND (table_name = 'metrics' OR table_name LIKE 'readings!_%' ESCAPE '!') ORDER BY table_name LIMIT 1`;
 
 export function openPostgres(url: string): Source {
   let client: Client | undefined;
   let socket: Socket | undefined;
-  const lasts = new Map<string, number>();
+  const readNew = createReadingsReader();
 
   async function connect(): Promise<Client> {
     const { Client: PgClient } = await import("pg");
@@ -47,34 +45,20 @@ export function openPostgres(url: string): Source {
     return connecting;
   }
 
-  async function* readGateway(connected: Client, gateway: string): AsyncGenerator<readonly Row[]> {
-    for (;;) {
-      const { rows } = await connected.query<Stored>(NEXT_ROWS, [gateway, lasts.get(gateway) ?? -1]);
-      const last = rows.at(-1);
-      if (last === undefined) return;
-      lasts.set(gateway, last.offset);
-      yield rows.map(({ offset, received_at: receivedAt, device, data }) => ({
-        lane: gateway,
-        offset,
-        device,
-        receivedAt,
-        data: parseData(data),
-      }));
-      if (rows.length < PAGE) return;
-    }
+  async function openTable(): Promise<ReadingsTable> {
+    const connected = (client ??= await connect());
+    const { rows } = await connected.query<{ readonly table_name: string }>(OTHER_LAYOUT);
+    if (rows[0] !== undefined) throw toIncomparableTable(rows[0].table_name);
+    return tableOf(connected);
   }
 
   return {
     once: true,
     async *read() {
-      client ??= await connect();
-      for (let gateway = ""; ;) {
-        const { rows } = await client.query<{ readonly gateway: string | null }>(NEXT_GATEWAY, [gateway]);
-        const next = rows[0]?.gateway;
-        if (typeof next !== "string") return;
-        gateway = next;
-        yield* readGateway(client, gateway);
-      }
+      yield* readNew(await openTable());
+    },
+    async check() {
+      await openTable();
     },
     // Also when the server is frozen: it is not asked.
     [Symbol.asyncDispose]() {
@@ -83,3 +67,11 @@ export function openPostgres(url: string): Source {
     },
   };
 }
+
+const tableOf = (client: Client): ReadingsTable => ({
+  async nextGateway(after) {
+    const { rows } = await client.query<{ readonly gateway: string | null }>(NEXT_GATEWAY, [after]);
+    return rows[0]?.gateway;
+  },
+  nextRows: async (gateway, offset) => (await client.query<StoredReading>(NEXT_ROWS, [gateway, offset])).rows,
+});

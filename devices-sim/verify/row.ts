@@ -17,9 +17,23 @@ export interface Row {
 export interface Source extends AsyncDisposable {
   /** The sink promises each reading once; false: at least once, so that a row may come again. */
   readonly once: boolean;
-  /** What has been added since the last call. Rejects when the sink cannot be read, or is not there yet; the next call goes on. */
+  /**
+   * What has been added since the last call. Rejects when the sink cannot be read, or is not there yet; the next call goes on.
+   * Rejects with an IncomparableError when what is there can never be compared.
+   */
   read(): AsyncIterable<readonly Row[]>;
+  /** Rejects as `read` does, and reads nothing. Left out where everything can be compared. */
+  check?(): Promise<void>;
 }
+
+/** What is there is not what devices said, but made of it: whoever named it wants to name something else. */
+export class IncomparableError extends Error {}
+
+/** The same of a table; in these layouts a reading is spread over columns or rows, and the ledger has fingerprints of whole ones. */
+export const toIncomparableTable = (table: string): IncomparableError =>
+  new IncomparableError(
+    `the table ${table} has the layout ${table === "metrics" ? "narrow" : "wide"}, in which no reading is whole: only the layout document can be compared`,
+  );
 
 /** A text that is not JSON is its own value, which nothing that was sent is equal to. */
 export function parseData(text: string): unknown {

@@ -1,11 +1,10 @@
-// The table `readings` of a SQLite file, in the layout `document`, in the order of (gateway, offset). Read in short
-// transactions, so that the gateway goes on and its log does not grow.
+// The table `readings` of a SQLite file. Read in short transactions, so that the gateway goes on and its log does not grow.
 
 import { existsSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
-import { parseData, type Row, type Source } from "./row.ts";
+import { createReadingsReader, PAGE, type ReadingsTable, type StoredReading } from "./readings-table.ts";
+import { toIncomparableTable, type Source } from "./row.ts";
 
-const PAGE = 10_000;
 const BUSY_MS = 5000;
 
 // The key begins with the gateway, so that this is quick in a file of millions of rows.
@@ -13,51 +12,43 @@ const NEXT_GATEWAY = "SELECT min(gateway) AS gateway FROM readings WHERE gateway
 const NEXT_ROWS = `SELECT "offset", received_at, device, data FROM readings WHERE gateway = ? AND "offset" > ?
   ORDER BY "offset" LIMIT ${PAGE}`;
 
-interface Stored {
-  readonly offset: number;
-  readonly received_at: number;
-  readonly device: string;
-  readonly data: string;
-}
+/** A table of another layout, when there is none that can be read. */
+const OTHER_LAYOUT = `SELECT tables.name FROM sqlite_schema AS tables JOIN pragma_table_info(tables.name) AS columns
+  WHERE tables.type = 'table' AND columns.name = 'rest' AND (tables.name = 'metrics' OR tables.name LIKE 'readings!_%' ESCAPE '!')
+  AND NOT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'readings') ORDER BY tables.name LIMIT 1`;
 
 export function openSqlite(path: string): Source {
   let db: DatabaseSync | undefined;
-  const lasts = new Map<string, number>();
+  const readNew = createReadingsReader();
 
-  async function* readGateway(opened: DatabaseSync, gateway: string): AsyncGenerator<readonly Row[]> {
-    const next = opened.prepare(NEXT_ROWS);
-    for (;;) {
-      const rows = next.all(gateway, lasts.get(gateway) ?? -1) as unknown as Stored[];
-      const last = rows.at(-1);
-      if (last === undefined) return;
-      lasts.set(gateway, last.offset);
-      yield rows.map(({ offset, received_at: receivedAt, device, data }) => ({
-        lane: gateway,
-        offset,
-        device,
-        receivedAt,
-        data: parseData(data),
-      }));
-      if (rows.length < PAGE) return;
-    }
+  function openFile(): DatabaseSync {
+    if (db === undefined && !existsSync(path)) throw new Error("there is no such file");
+    db ??= new DatabaseSync(path, { readOnly: true, timeout: BUSY_MS });
+    const other = db.prepare(OTHER_LAYOUT).get()?.["name"];
+    if (other !== undefined) throw toIncomparableTable(String(other));
+    return db;
   }
 
   return {
     once: true,
     async *read() {
-      if (db === undefined && !existsSync(path)) throw new Error("there is no such file");
-      db ??= new DatabaseSync(path, { readOnly: true, timeout: BUSY_MS });
-      const nextGateway = db.prepare(NEXT_GATEWAY);
-      for (let gateway = ""; ;) {
-        const next = nextGateway.get(gateway)?.["gateway"];
-        if (typeof next !== "string") return;
-        gateway = next;
-        yield* readGateway(db, gateway);
-      }
+      yield* readNew(tableOf(openFile()));
+    },
+    // oxlint-disable-next-line typescript/require-await -- a throw must be a rejection
+    async check() {
+      openFile();
     },
     [Symbol.asyncDispose]() {
       db?.close();
       return Promise.resolve();
     },
+  };
+}
+
+function tableOf(db: DatabaseSync): ReadingsTable {
+  const [nextGateway, nextRows] = [db.prepare(NEXT_GATEWAY), db.prepare(NEXT_ROWS)];
+  return {
+    nextGateway: (after) => nextGateway.get(after)?.["gateway"],
+    nextRows: (gateway, offset) => nextRows.all(gateway, offset) as unknown as StoredReading[],
   };
 }

@@ -5,6 +5,7 @@ import { readLedger, type Ledger } from "../ledger/reader.ts";
 import { readSeen } from "../ledger/watch.ts";
 import { openRejects, RejectionCheck, type RejectionVerdict } from "./rejections.ts";
 import { SinkCheck, type SinkVerdict } from "./sink-check.ts";
+import { IncomparableError } from "./row.ts";
 import { isSink, openSource, type SinkTarget } from "./source.ts";
 import type { Target } from "./target.ts";
 
@@ -32,7 +33,26 @@ export interface VerifyRequest {
 
 const POLL_MS = 250;
 
-/** Rejects when there is no ledger; a sink that cannot be read is a broken promise with a reason. */
+/**
+ * Rejects with an IncomparableError that names the target when one has what can never be compared. What is not there yet, or cannot
+ * be read, may be another matter after a run.
+ */
+export async function checkTargets(targets: readonly Target[]): Promise<void> {
+  for (const target of targets.filter(isSink)) {
+    await using source = openSource(target);
+    await source.check?.().catch((cause: unknown) => {
+      if (cause instanceof IncomparableError) throw named(target, cause);
+    });
+  }
+}
+
+const named = ({ name }: SinkTarget, cause: IncomparableError): IncomparableError =>
+  new IncomparableError(`${name}: ${cause.message}`, { cause });
+
+/**
+ * Rejects when there is no ledger, and with an IncomparableError as above. A sink that cannot be read is a broken promise with a
+ * reason.
+ */
 export async function verify({ dir, targets, waitMs, onTarget }: VerifyRequest): Promise<Verification> {
   const ledger = await readLedger(dir);
   const sinks: SinkVerdict[] = [];
@@ -88,6 +108,8 @@ async function verifySink(ledger: Ledger, target: SinkTarget, waitMs: number): P
   const check = new SinkCheck(ledger, () => source.once);
   const error = await follow(check, waitMs, async () => {
     for await (const rows of source.read()) check.take(rows);
+  }).catch((cause: unknown) => {
+    throw cause instanceof IncomparableError ? named(target, cause) : cause;
   });
   return check.verdict(target.name, error);
 }
@@ -106,7 +128,10 @@ async function verifyRejects(
   return check.verdict(name, { forgotten: inbox.forgotten, error });
 }
 
-/** Reads until all is there and nothing new comes, or nothing new has come for `waitMs`. Resolves to why it could not be read, if so. */
+/**
+ * Reads until all is there and nothing new comes, or nothing new has come for `waitMs`. Resolves to why it could not be read, if
+ * so; rejects with an IncomparableError only.
+ */
 async function follow(
   check: { readonly isComplete: boolean; readonly taken: number },
   waitMs: number,
@@ -117,7 +142,10 @@ async function follow(
     const before = check.taken;
     const error = await read().then(
       () => undefined,
-      (cause: unknown) => messageOf(cause),
+      (cause: unknown) => {
+        if (cause instanceof IncomparableError) throw cause;
+        return messageOf(cause);
+      },
     );
     if (check.taken !== before) newsMs = performance.now();
     else if (performance.now() - newsMs >= waitMs || (check.isComplete && error === undefined)) return error;

@@ -1,7 +1,21 @@
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createServer, type AddressInfo, type Socket } from "node:net";
+import { text } from "node:stream/consumers";
+import { fileURLToPath } from "node:url";
 import { Aedes } from "aedes";
 import { parseOptions, type SimOptions } from "../../devices-sim/options.ts";
+
+const launcher = fileURLToPath(new URL("../../bin/sluice-sim.js", import.meta.url));
+
+/** The simulator as a process of its own. */
+export function spawnSim(...args: readonly string[]) {
+  const child = spawn(process.execPath, [launcher, ...args], { stdio: ["ignore", "pipe", "pipe"] });
+  const result = Promise.all([text(child.stdout), text(child.stderr), once(child, "exit")]).then(
+    ([stdout, stderr, [code]]) => ({ stdout, stderr, code: code as number | null }),
+  );
+  return { child, result };
+}
 
 /** The options of a command line, for a broker on this port. */
 export function options(port: number, ...args: readonly string[]): SimOptions {

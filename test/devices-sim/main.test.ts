@@ -1,29 +1,15 @@
-import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { appendFileSync } from "node:fs";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { copyFile, mkdtemp, readFile, rm } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { text } from "node:stream/consumers";
 import { createServer as createTlsServer } from "node:tls";
-import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import type { Machine } from "../../devices-sim/report/machine.ts";
 import type { TimelineData } from "../../devices-sim/report/timeline.ts";
 import { makeCertificates } from "../servers/certificates.ts";
-import { freePort, openBroker } from "./fixtures.ts";
-
-const launcher = fileURLToPath(new URL("../../bin/sluice-sim.js", import.meta.url));
-
-/** The simulator as a process of its own. */
-function spawnSim(...args: readonly string[]) {
-  const child = spawn(process.execPath, [launcher, ...args], { stdio: ["ignore", "pipe", "pipe"] });
-  const result = Promise.all([text(child.stdout), text(child.stderr), once(child, "exit")]).then(
-    ([stdout, stderr, [code]]) => ({ stdout, stderr, code: code as number | null }),
-  );
-  return { child, result };
-}
+import { freePort, openBroker, spawnSim } from "./fixtures.ts";
 
 test("an unreachable broker is a clear error and exit code 1, with nothing left running", async () => {
   const port = await freePort();
@@ -41,7 +27,8 @@ test("a broker whose certificate nobody vouches for is a clear error and exit co
   try {
     await once(broker, "listening");
     const { port } = broker.address() as AddressInfo;
-    const { code, stderr } = await spawnSim("--url", `mqtts://127.0.0.1:${port}`, "--give-up", "10m").result;
+    const url = ["--url", `mqtts://127.0.0.1:${port}`, "--devices", "1"];
+    const { code, stderr } = await spawnSim(...url, "--give-up", "10m").result;
     expect(stderr).toContain(
       `error: no device can connect to mqtts://127.0.0.1:${port}: sim-000001: unable to verify the first certificate`,
     );
@@ -49,6 +36,25 @@ test("a broker whose certificate nobody vouches for is a clear error and exit co
     expect(code).toBe(1);
   } finally {
     broker.close();
+    await rm(dir, { recursive: true });
+  }
+});
+
+test("a key that is not that of its device's certificate is exit code 2, with both files, before anything begins", async () => {
+  const dir = await mkdtemp(join(tmpdir(), "sluice-sim-"));
+  try {
+    const { issue } = await makeCertificates(dir);
+    const [first, second] = [await issue("sim-000001"), await issue("sim-000002")];
+    await copyFile(first.key, second.key);
+    const own = ["--cert", join(dir, "{device}.crt"), "--key", join(dir, "{device}.key"), "--devices", "2"];
+    const ledger = join(dir, "ledger");
+    const { code, stderr } = await spawnSim("--url", "mqtts://127.0.0.1", ...own, "--ledger", ledger).result;
+    expect(stderr).toBe(
+      `error: cannot use ${second.cert} with ${second.key}: the key is not that of the certificate\n`,
+    );
+    expect(code).toBe(2);
+    expect(existsSync(ledger)).toBe(false);
+  } finally {
     await rm(dir, { recursive: true });
   }
 });
@@ -216,51 +222,4 @@ test("--metrics-port tells where the metrics are while the devices run; a port t
   expect(taken.code).toBe(1);
   child.kill("SIGINT");
   expect((await result).code).toBe(0);
-});
-
-test("--ledger and --verify: the summary has what became of the run, and the command `verify` says the same later", async () => {
-  await using broker = await openBroker();
-  const dir = await mkdtemp(join(tmpdir(), "sluice-sim-"));
-  try {
-    const lines = join(dir, "out.log");
-    await writeFile(lines, "");
-    broker.aedes.on("publish", ({ payload }, client) => {
-      // A sink, but for its first message.
-      if (client && broker.arrivals.length > 1) {
-        const place = {
-          gateway: "g",
-          offset: broker.arrivals.length,
-          stream: "s",
-          device: client.id,
-          receivedAt: Date.now(),
-        };
-        appendFileSync(lines, `${JSON.stringify({ ...place, data: JSON.parse(payload.toString()) as unknown })}\n`);
-      }
-    });
-    const fleet = ["--devices", "2", "--ramp", "10ms", "--rate", "50", "--count", "3", "--invalid", "0"];
-    const proof = ["--ledger", join(dir, "ledger"), "--verify", `ndjson:${lines}`, "--verify-wait", "0s"];
-    const url = ["--url", `mqtt://127.0.0.1:${broker.port}`];
-    const first = await spawnSim(...url, ...fleet, ...proof, "--json").result;
-    const sink = { sink: `ndjson:${lines}`, acknowledged: 6, found: 5, lost: 1 };
-    expect(JSON.parse(first.stdout)).toMatchObject({ acknowledged: 6, verification: { kept: false, sinks: [sink] } });
-    expect(first.code).toBe(1);
-    const later = await spawnSim("verify", "--ledger", join(dir, "ledger"), `ndjson:${lines}`).result;
-    expect(later.stdout).toContain("A PROMISE WAS BROKEN.");
-    expect(later.code).toBe(1);
-    const again = await spawnSim(...url, ...fleet, ...proof).result;
-    expect(again).toMatchObject({ code: 1, stdout: "" });
-    expect(again.stderr).toBe(`error: ${join(dir, "ledger")} has the ledger of another run: give another folder\n`);
-  } finally {
-    await rm(dir, { recursive: true });
-  }
-});
-
-test("`verify` without a ledger is exit code 2, and with a folder that has none a clear error", async () => {
-  expect(await spawnSim("verify", "sqlite:x.db").result).toMatchObject({
-    code: 2,
-    stderr: "error: required option '--ledger <folder>' not specified\n",
-  });
-  const none = await spawnSim("verify", "--ledger", "/nowhere", "sqlite:x.db").result;
-  expect(none.stderr).toMatch(/^error: \/nowhere has no ledger of a run: .*ENOENT.*\n$/);
-  expect(none.code).toBe(1);
 });

@@ -66,23 +66,40 @@ test("Tasmota: a climate sensor is an AM2301 and a BMP280", () => {
   });
 });
 
+type Energy = Readonly<Record<"Total" | "Yesterday" | "Today", number>> &
+  Readonly<Record<"Period" | "Power", readonly number[]>>;
+
 test("Tasmota: a meter counts today, yesterday and the period", () => {
   const encoder = open("tasmota", profiles.power);
   const sensor = createSensor(profiles.power, 2, 0);
   const days = Array.from({ length: 3 * 24 * 6 }, (_, at) => {
     const ts = TS + at * 600_000;
     const [message] = encoder.encode({ ts, seq: at, metrics: sensor.read(ts) });
-    return (JSON.parse(String(message?.payload)) as { ENERGY: Record<string, number> & { Power: number[] } }).ENERGY;
+    return (JSON.parse(String(message?.payload)) as { ENERGY: Energy }).ENERGY;
   });
   const last = days.at(-1);
   expect(last).toMatchObject({ TotalStartTime: "2026-06-01T12:30:15", Frequency: 50 });
   expect(last?.Power).toHaveLength(3);
-  const periods = days.reduce((sum, { Period = 0 }) => sum + Period, 0) / 1000;
-  expect((last?.["Total"] ?? 0) - (days[0]?.["Total"] ?? 0)).toBeCloseTo(periods, 0);
-  expect(last?.["Yesterday"]).toBeGreaterThan(3);
-  expect(last?.["Today"]).toBeLessThan(last?.["Total"] ?? 0);
-  const midnights = days.filter(({ Today = 0 }, at) => Today < (days[at - 1]?.["Today"] ?? 0));
+  expect(days.every(({ Period }) => Period.length === 3)).toBe(true);
+  const periods = days.flatMap(({ Period }) => Period).reduce((sum, each) => sum + each, 0) / 1000;
+  expect((last?.Total ?? 0) - (days[0]?.Total ?? 0)).toBeCloseTo(periods, 0);
+  expect(last?.Yesterday).toBeGreaterThan(3);
+  expect(last?.Today).toBeLessThan(last?.Total ?? 0);
+  const midnights = days.filter(({ Today }, at) => Today < (days[at - 1]?.Today ?? 0));
   expect(midnights).toHaveLength(3);
+});
+
+/** What Tasmota says of the temperature of a device, and nothing else. */
+function probeOf(id: string): unknown {
+  const device = payloads.tasmota.open({ id, topic: `tele/${id}/SENSOR`, metrics: profiles.machine.metrics });
+  const [message] = device.encode({ ts: TS, seq: 1, metrics: { temperature: 20.6 } });
+  return (JSON.parse(String(message?.payload)) as { readonly DS18B20: unknown }).DS18B20;
+}
+
+test("Tasmota: a temperature alone is a DS18B20 with the serial number of its device", () => {
+  expect(probeOf("d1")).toEqual({ Id: expect.stringMatching(/^[0-9A-F]{12}$/), Temperature: 20.6 });
+  expect(probeOf("d1")).toEqual(probeOf("d1"));
+  expect(probeOf("d2")).not.toEqual(probeOf("d1"));
 });
 
 test("Tasmota: a door is two switches, a counter and a light sensor", () => {

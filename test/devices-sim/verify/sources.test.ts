@@ -166,6 +166,23 @@ describe.runIf(hasPostgres())("postgres", () => {
     await expect.poll(() => readOffsets(source).catch(String), { timeout: 10_000 }).toEqual([10_002]);
   });
 
+  test("a table of another layout is told by its name, unless there is `readings`", async () => {
+    const url = `postgres://postgres@127.0.0.1:${server.port}/postgres`;
+    await using admin = await connectPostgres(url);
+    await admin.query(
+      "CREATE SCHEMA wide; CREATE TABLE wide.readings_climate (gateway text, rest jsonb); CREATE TABLE wide.readings_notes (a text)",
+    );
+    await admin.query("CREATE SCHEMA narrow; CREATE TABLE narrow.metrics (gateway text, rest jsonb)");
+    await using wide = sourceOf(`${url}?options=-csearch_path%3Dwide`);
+    const told = "the table readings_climate has the layout wide";
+    await expect(wide.check?.()).rejects.toThrow(told);
+    await expect(readOffsets(wide)).rejects.toThrow(told);
+    await using narrow = sourceOf(`${url}?options=-csearch_path%3Dnarrow`);
+    await expect(readOffsets(narrow)).rejects.toThrow("the table metrics has the layout narrow");
+    await admin.query("CREATE TABLE wide.readings (LIKE readings)");
+    expect(await readOffsets(wide)).toEqual([]);
+  });
+
   test("a server that is frozen holds nobody up who has waited long enough", async () => {
     const source = sourceOf(`postgres://postgres@127.0.0.1:${server.port}/postgres`);
     await readOffsets(source);
