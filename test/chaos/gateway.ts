@@ -20,6 +20,8 @@ export interface ChaosGateway extends AsyncDisposable {
   ask(path: string): Promise<{ readonly status: number; readonly text: string }>;
   /** All that read the journal. Accounts remember it. */
   look(): Promise<readonly SinkFigures[]>;
+  /** Messages that it kept from subscribers which do not read, in all lives. */
+  dropped(): Promise<number>;
   /** In order. */
   stop(): Promise<void>;
 }
@@ -32,6 +34,8 @@ export interface ChaosGatewayOptions {
 }
 
 const MIB = 2 ** 20;
+/** A frozen subscriber is at its limit within seconds. */
+const SUBSCRIBER_BYTES = 65_536;
 const PATIENCE_MS = 60_000;
 
 const toConfig = (calls: readonly string[]): string => `
@@ -48,6 +52,7 @@ export default defineGateway({
     ${calls.join(",\n    ")},
   ],
   journal: { maxBytes: ${64 * MIB}, segmentBytes: ${MIB} },
+  limits: { subscriberQueueBytes: ${SUBSCRIBER_BYTES} },
 });
 `;
 
@@ -105,6 +110,7 @@ export async function openChaosGateway(given: ChaosGatewayOptions): Promise<Chao
   const mqttPort = await findPort();
   const lives = createLives({ ...given, mqttPort });
   const accounts = createAccounts();
+  let droppedBefore = 0;
 
   async function start(): Promise<void> {
     await lives.start();
@@ -118,6 +124,7 @@ export async function openChaosGateway(given: ChaosGatewayOptions): Promise<Chao
     endedByItself: lives.endedByItself,
     async kill(downMs, signal) {
       await gateway.look();
+      droppedBefore = await gateway.dropped();
       await lives.end("SIGKILL");
       await delay(downMs, undefined, { signal });
       await start();
@@ -136,6 +143,7 @@ export async function openChaosGateway(given: ChaosGatewayOptions): Promise<Chao
       accounts.take(consumers);
       return consumers;
     },
+    dropped: async () => droppedBefore + (await readMetric(gateway, "broker_publish_messages_dropped")),
     async stop() {
       await gateway.look();
       const code = await lives.end("SIGTERM");

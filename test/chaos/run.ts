@@ -10,7 +10,7 @@ import type { Disk } from "../e2e/disks.ts";
 import { run } from "../e2e/tools.ts";
 import { type Destination, openDestinations } from "./destinations.ts";
 import { openSmallDisk } from "./disk.ts";
-import { caughtUp, type ChaosGateway, openChaosGateway, readMetric } from "./gateway.ts";
+import { caughtUp, type ChaosGateway, openChaosGateway } from "./gateway.ts";
 import { play } from "./play.ts";
 import { PromiseBroken } from "./promise-broken.ts";
 import type { ChaosReport, Happened } from "./report.ts";
@@ -138,10 +138,10 @@ async function settle(
 ): Promise<readonly Figures[]> {
   const startMs = performance.now();
   const sinks = await caughtUp(gateway, signal);
-  const dropped = await readMetric(gateway, "broker_publish_messages_dropped");
+  const dropped = await gateway.dropped();
   const waited = ((performance.now() - startMs) / 1_000).toFixed(1);
   tell(
-    `every sink has everything, after ${waited} s more; in its last life the gateway kept ${dropped} messages from the frozen subscriber`,
+    `every sink has everything, after ${waited} s more; the gateway kept ${dropped} messages from the frozen subscriber`,
   );
   return sinks
     .filter(({ kind }) => kind === "sink")
