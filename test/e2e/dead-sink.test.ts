@@ -16,7 +16,7 @@ import { createOrderCheck, type Order } from "./order.ts";
 import { quantile, watchGateway, type Seen } from "./watch.ts";
 
 /** Three minutes, SLUICE_HANG_S=180, are for a person who wants to know. */
-const HANG_S = Number(env["SLUICE_HANG_S"] ?? 30);
+const HANG_S = Number(env["SLUICE_HANG_S"] ?? 20);
 const WARMUP_MS = 15_000;
 const BEFORE_MS = Math.max(15_000, (HANG_S * 1_000) / 3);
 const load = { connections: 100, window: 64, payloadBytes: 150 };

@@ -9,7 +9,7 @@ import { broken, formatResult } from "./crash/report.ts";
 import { runCrashes } from "./crash/run.ts";
 
 /** A thousand are for `npm run torture`. */
-const KILLS = Number(env["SLUICE_KILLS"] ?? 100);
+const KILLS = Number(env["SLUICE_KILLS"] ?? 60);
 
 test(`${KILLS} SIGKILLs under load of every QoS: nothing that was acknowledged is lost, doubled or out of order`, async ({
   dir,

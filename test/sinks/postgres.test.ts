@@ -173,6 +173,32 @@ describe.skipIf(!hasPostgres())("with PostgreSQL", () => {
       expect(await sink.write(makeBatch([0]), never)).toEqual({ kind: "all" });
     });
 
+    test("sends nothing more of a batch that the server has refused while it came, and goes on with the next", async () => {
+      await using sink = await open();
+      await ask("ALTER TABLE readings ADD CONSTRAINT warm CHECK ((data->>'ts')::int <> 1000)");
+      const all = Array.from({ length: 20_000 }, (_, offset) => offset);
+      expect(await sink.write(makeBatch(all), never)).toMatchObject({ kind: "refused" });
+      expect(await sink.write(makeBatch(all.slice(1)), never)).toEqual({ kind: "all" });
+      expect(await ask('SELECT count(*)::int, min("offset"), max("offset") FROM readings')).toEqual([
+        { count: 19_999, min: "1", max: "19999" },
+      ]);
+    });
+
+    test("names all readings of a large batch that it cannot store, and stores nothing of it", async () => {
+      await using sink = await open();
+      const entries = Array.from({ length: 5_000 }, (_, offset) =>
+        makeEntry(offset, { text: offset % 2_000 === 1_999 ? "\0" : "x" }),
+      );
+      expect(await sink.write(batchOf(entries), never)).toMatchObject({
+        kind: "except",
+        refused: [{ offset: 1_999 }, { offset: 3_999 }],
+      });
+      expect(await ask("SELECT count(*)::int FROM readings")).toEqual([{ count: 0 }]);
+      const others = entries.filter(({ offset }) => offset % 2_000 !== 1_999);
+      expect(await sink.write(batchOf(others), never)).toEqual({ kind: "all" });
+      expect(await ask("SELECT count(*)::int FROM readings")).toEqual([{ count: 4_998 }]);
+    });
+
     test("adds of a replay what is not there, and leaves its position where it was", async () => {
       await using sink = await open();
       await sink.write(makeBatch([3, 4, 5]), never);
