@@ -54,7 +54,7 @@ export interface DispatcherOptions {
   readonly statusMs?: number;
   /**
    * Heap of each worker in MiB; one that outgrows it is started again. Default 1024, of which some tens are used: of a heap that may
-   * not get so large, V8 collects the old generation ten times as often, a fifth of the time that a sink takes.
+   * not get so large, V8 collects the old generation six times as often, a fifth of the time that a sink takes.
    */
   readonly heapMb?: number;
   /** A worker that says nothing for so long is ended and started again. Default: somewhat more than its `timeoutMs`. */

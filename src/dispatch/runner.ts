@@ -110,7 +110,7 @@ async function runOnce(open: () => Promise<Sink>, options: SinkRunnerOptions, on
 
 /**
  * While a sink waits for its server, the next batch is read and decoded: one, and no more. One that works in this thread is
- * done after a turn of the event loop: a second batch in memory would only be garbage that lives longer, a fifth of the time
+ * done after a turn of the event loop: a second batch in memory would only be garbage that lives longer, a tenth of the time
  * that SQLite takes.
  */
 async function isWaiting(delivering: Promise<unknown>): Promise<boolean> {

@@ -77,16 +77,17 @@ const LONGEST_MS = 250;
 
 /** An index by device has a warm page for each of them: 32 MB of cache instead of 2, for 1,000 devices and more. */
 const CACHE = "PRAGMA cache_size = -32000";
-const KILOBYTES_OF_WAL = 32_000;
+const BYTES_OF_WAL = 32_768_000;
 
 /**
- * Of a file that is made, and how long its WAL gets before it is copied into it. Rows that are only appended, to the table and
- * to an index by time, fill large pages, which are a quarter less work. An index by device has a few rows more in each of its
- * pages: there, large ones would only be more bytes to write.
+ * The pages of a file that is made, and in pages how long the WAL of any file gets before it is copied into it. Rows that are only
+ * appended, to the table and to an index by time, fill large pages, which are a quarter less work. An index by device has a few
+ * rows more in each of its pages: there, large ones would only be more bytes to write.
  */
-function toPages(index: TableSettings["index"]): string {
-  const kilobytes = index === "device" ? 4 : 16;
-  return `PRAGMA page_size = ${kilobytes * 1024}; PRAGMA wal_autocheckpoint = ${KILOBYTES_OF_WAL / kilobytes}`;
+function setPages(db: DatabaseSync, index: TableSettings["index"]): void {
+  db.exec(`PRAGMA page_size = ${index === "device" ? 4_096 : 16_384}`);
+  const bytes = Number(db.prepare("PRAGMA page_size").get()?.["page_size"]);
+  db.exec(`PRAGMA wal_autocheckpoint = ${Math.round(BYTES_OF_WAL / bytes)}`);
 }
 
 /** Opens or makes the file. Rejects with a sentence that names it when it cannot be used, now or at all. */
@@ -95,7 +96,8 @@ async function openSqlite(path: string, settings: TableSettings, context: SinkCo
   try {
     await mkdir(dirname(path), { recursive: true });
     db = new DatabaseSync(path, { timeout: BUSY_MS });
-    db.exec(`${toPages(settings.index)}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; ${CACHE}`);
+    setPages(db, settings.index);
+    db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; ${CACHE}`);
     const tables = await prepareFile(db, settings, context.streams, (text) => context.warn(`${path}: ${text}`));
     return createSink(db, path, tables, context);
   } catch (cause) {

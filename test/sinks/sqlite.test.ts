@@ -94,6 +94,27 @@ describe("the sqlite sink", () => {
     expect(columnsOf.get(names[0] ?? "")).toEqual({ columns });
   });
 
+  test.each([
+    ["device", 4_096],
+    ["time", 16_384],
+  ])(
+    "makes a file for index %s with pages of its own, and leaves those of a file that is there",
+    async (index, bytes) => {
+      const context = await openContext();
+      const pages = (): unknown => openReader(fileOf(context)).prepare("PRAGMA page_size").get();
+      await using sink = await openSink(context, undefined, index);
+      await sink.write(makeBatch([7]), never);
+      expect(pages()).toEqual({ page_size: bytes });
+      await using other = await openSink(
+        { ...context, name: "other" },
+        undefined,
+        index === "time" ? "device" : "time",
+      );
+      expect(await other.write(makeBatch([8]), never)).toEqual({ kind: "all" });
+      expect(pages()).toEqual({ page_size: bytes });
+    },
+  );
+
   test("can be read by another process while it writes, with SQLite's JSON functions", async () => {
     const context = await openContext();
     await using sink = await openSink(context);
