@@ -201,26 +201,30 @@ describe("an entry that ends its worker each time", () => {
           if (getHeapStatistics().used_heap_size < 0.87 * 256 * 2 ** 20) all.push(new Array(32_000).fill(0));
         }, 1)`,
       "its memory is nearly used up",
+      256,
     ],
-  ])("%s is parked, and the next one follows", async (_how, code, reason) => {
-    const { bench, openDispatcher } = await openHandler(
-      `async ({ offset }) => {
+  ] as [how: string, code: string, reason: string, heapMb?: number][])(
+    "%s is parked, and the next one follows",
+    async (_how, code, reason, heapMb = 64) => {
+      const { bench, openDispatcher } = await openHandler(
+        `async ({ offset }) => {
         say(offset);
         if (offset === 1) { ${code}; await new Promise(() => {}); }
       }`,
-      "{ concurrency: 2 }",
-      { silentMs: 3_000, heapMb: 256 },
-    );
-    await bench.append(4);
-    const dispatcher = await openDispatcher();
-    await reaches(dispatcher, name, 4);
-    expect(bench.lines("out").filter((line) => line === "1")).toHaveLength(3);
-    const [parked] = bench.parked();
-    expect(bench.parked()).toMatchObject([{ offset: 1, attempts: 3 }]);
-    expect(parked?.["error"]).toMatch(/^its worker ended each of the 3 times that it was called, the last time: /);
-    expect(parked?.["error"]).toContain(reason);
-    expect(totalErrors(statusOf(dispatcher, name))).toBeGreaterThanOrEqual(3);
-  });
+        "{ concurrency: 2 }",
+        { silentMs: 3_000, heapMb },
+      );
+      await bench.append(4);
+      const dispatcher = await openDispatcher();
+      await reaches(dispatcher, name, 4);
+      expect(bench.lines("out").filter((line) => line === "1")).toHaveLength(3);
+      const [parked] = bench.parked();
+      expect(bench.parked()).toMatchObject([{ offset: 1, attempts: 3 }]);
+      expect(parked?.["error"]).toMatch(/^its worker ended each of the 3 times that it was called, the last time: /);
+      expect(parked?.["error"]).toContain(reason);
+      expect(totalErrors(statusOf(dispatcher, name))).toBeGreaterThanOrEqual(3);
+    },
+  );
 
   test("is found among those that were in hand with it, and they are not parked", async () => {
     const { bench, openDispatcher } = await openHandler(
